@@ -1,0 +1,1 @@
+"""Train, sweep, compare and use super-resolution GANs on photographs of any size."""

@@ -1,0 +1,106 @@
+"""From a command line to a resolved configuration, through Hydra."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+Task = Callable[[DictConfig, Path], None]
+
+
+def configuration_folder() -> Path:
+    """The folder ``conf``: inside an installed wheel, or at the root of a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
+    """Composes ``conf/VERB.yaml`` with the overrides and calls ``task(config, output_dir)``.
+
+    All of Hydra's own flags work: ``--multirun``, ``--cfg job``, ``--config-dir`` and so on.
+
+    Raises:
+        hydra.errors.HydraException: an override or a configuration file is wrong.
+    """
+    # A name with random letters, so that two runs of one second do not share a folder.
+    OmegaConf.register_new_resolver(
+        "fresh_name", lambda: os.urandom(3).hex(), use_cache=True, replace=True
+    )
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach the command line, which words them
+    command = sys.argv[0]
+    failures: list[Exception] = []
+
+    def job(config: DictConfig) -> None:
+        output_dir = Path(HydraConfig.get().runtime.output_dir)
+        config.output_dir = str(output_dir)
+        OmegaConf.resolve(config)  # while ${hydra:...} can still be read
+        # Lightning starts further processes with this process's arguments. They must do this job,
+        # in this folder, not the whole sweep again; so it must not know of Hydra either.
+        flags = _flags_to_repeat(arguments)
+        sys.argv = [command, verb, *flags, *_own_overrides(), f"output_dir={output_dir}"]
+        is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+        HydraConfig.instance().cfg = None
+        try:
+            task(config, output_dir)
+        except Exception as error:
+            with suppress(OSError):
+                output_dir.rmdir()  # leaves no empty folder
+            if is_sweep:
+                raise
+            failures.append(error)  # past Hydra, which would print a line of its own
+
+    sys.argv = [command, *arguments]
+    hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)()
+    for error in failures:
+        raise error
+
+
+def _own_overrides() -> list[str]:
+    overrides = HydraConfig.get().overrides.task
+    return [override for override in overrides if not override.startswith("output_dir=")]
+
+
+def _flags_to_repeat(arguments: Sequence[str]) -> list[str]:
+    repeated: list[str] = []
+    for flag, value in zip(arguments, arguments[1:], strict=False):
+        if flag in ("--config-dir", "-cd"):
+            repeated += [flag, value]
+    return repeated
+
+
+def explain(message: str, *, verb: str) -> str:
+    """A message of Hydra or OmegaConf as one line, with the nearest existing key."""
+    line = " ".join(message.split()).partition(" Config search path:")[0]
+    if missing := re.search(r"(?:Missing mandatory value|full_key): (\S+)", line):
+        if "issing mandatory" in line:
+            return f"`{missing[1]}` has no value; give it: {missing[1]}=..."
+    if unknown := re.search(r"Could not override '([^']+)'", line):
+        key = unknown[1]
+        near = difflib.get_close_matches(key, list(_keys_of(verb)), n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"see: asrgan {verb} --cfg job"
+        return f"`{key}` is no key of `asrgan {verb}`; {hint}"
+    return line
+
+
+def _keys_of(verb: str) -> Iterator[str]:
+    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        config = hydra.compose(verb)
+    container = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(container, dict)
+    yield from _paths({str(key): value for key, value in container.items()})
+
+
+def _paths(node: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{key}.")

@@ -1,0 +1,99 @@
+"""Training crops, each a function of seed and sample number alone."""
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from asrgan.data.photographs import Photographs
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import asks the network for newer versions
+import albumentations
+
+# First number after the seed: independent streams of random numbers.
+_ORDER_STREAM, _CROP_STREAM = 0, 1
+
+
+class Crops(Dataset[Tensor]):
+    """An endless row of augmented HR crops.
+
+    In each pass over the photographs every one gives one crop, in a new order. The same seed and
+    number give the same crop, whichever process asks for it, in whichever order.
+
+    Args:
+        photographs: where crops are taken from.
+        crop_size_px: height and width of a crop, in HR pixels.
+        seed: another seed gives other crops.
+        augmentation: albumentations' transforms of the crop, which keep its size.
+    """
+
+    def __init__(
+        self,
+        photographs: Photographs,
+        *,
+        crop_size_px: int,
+        seed: int,
+        augmentation: Sequence[albumentations.BasicTransform] = (),
+    ) -> None:
+        self._photographs = photographs
+        self._seed = seed
+        random_crop = albumentations.RandomCrop(height=crop_size_px, width=crop_size_px)
+        self._transform = albumentations.Compose([random_crop, *augmentation])
+        self._epoch = -1
+        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def __getitem__(self, sample_number: int) -> Tensor:
+        """The crop of a sample number (0, 1, 2 ... without end), uint8 (3, crop, crop)."""
+        epoch, place = divmod(sample_number, len(self._photographs))
+        if epoch != self._epoch:
+            generator = np.random.default_rng((self._seed, _ORDER_STREAM, epoch))
+            self._epoch, self._order = epoch, generator.permutation(len(self._photographs))
+        image = self._photographs.read(int(self._order[place]))
+        # Compose.set_random_seed would give every transform the same numbers: flips would
+        # come together. One shared generator makes them independent.
+        generator = np.random.default_rng((self._seed, _CROP_STREAM, sample_number))
+        self._transform.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+        crop = self._transform(image=image)["image"]
+        return torch.from_numpy(crop.transpose(2, 0, 1).copy())
+
+
+class IterationBatches(Sampler[list[int]]):
+    """The sample numbers of each iteration's batch on one of several devices.
+
+    Iteration i takes the numbers i*B*W ... (i+1)*B*W - 1 for batch size B and world size W, so
+    what all devices see together depends on B*W alone, and a resumed run goes on in the row.
+
+    Args:
+        first_iteration: number of the first batch.
+        last_iteration: number after the last batch.
+        batch_size: per device.
+        rank: which device.
+        world_size: how many devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_iteration: int,
+        last_iteration: int,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self._iterations = range(first_iteration, last_iteration)
+        self._batch_size = batch_size
+        self._rank = rank
+        self._world_size = world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for iteration in self._iterations:
+            first = (iteration * self._world_size + self._rank) * self._batch_size
+            yield list(range(first, first + self._batch_size))
+
+    def __len__(self) -> int:
+        return len(self._iterations)

@@ -1,0 +1,173 @@
+"""Training crops and validation benchmarks as a LightningDataModule."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import albumentations
+import cv2
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from asrgan.data.benchmark import Benchmark, BenchmarkImage
+from asrgan.data.crops import Crops, IterationBatches
+from asrgan.data.photographs import Photographs
+from asrgan.errors import UserError
+
+
+class PhotographData(LightningDataModule):
+    """HR crops of photographs for training, whole or cropped benchmarks for validation.
+
+    A training batch is a uint8 tensor (N, 3, crop, crop); LR is made from it on the device. A
+    validation batch is a `BenchmarkImage` with a leading dimension of 1; each image is seen by
+    exactly one device. The trainer must leave sampling alone: ``use_distributed_sampler=False``.
+    The module that is trained counts its batches in ``iteration``, where training goes on.
+
+    Args:
+        train: folder of HR photographs; None if nothing is trained.
+        validation: benchmark folders, see `Benchmark`; None: no validation.
+        scale: integer factor between LR and HR.
+        crop_size_px: height and width of a training crop, in HR pixels.
+        batch_size: crops per device and iteration.
+        num_workers: processes that make crops; 0: the training process does it.
+        seed: of crops and their order.
+        max_iterations: number after the last iteration.
+        cache_mib: see `Photographs`.
+        augmentation: see `Crops`.
+        validation_crop_size_px: see `Benchmark`.
+        validation_limit: images of each benchmark; None: all.
+
+    Attributes:
+        validation_names: the benchmarks' names, in the order of the validation loaders.
+
+    Raises:
+        UserError: a crop that the scale does not divide, or two benchmarks of one name; from
+            `setup`: whatever `Photographs` and `Benchmark` find wrong, or nothing to train on.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: str | Path | None,
+        validation: Sequence[str | Path] | str | Path | None,
+        scale: int,
+        crop_size_px: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        max_iterations: int,
+        cache_mib: float,
+        augmentation: Sequence[albumentations.BasicTransform],
+        validation_crop_size_px: int | None,
+        validation_limit: int | None,
+    ) -> None:
+        super().__init__()
+        if crop_size_px <= 0 or crop_size_px % scale:
+            raise UserError(
+                f"`crop_size_px` (={crop_size_px}) must be a positive multiple of `scale` "
+                f"(={scale}); try {max(round(crop_size_px / scale), 1) * scale}."
+            )
+        if batch_size < 1:
+            raise UserError(f"`batch_size` (={batch_size}) must be at least 1.")
+        if validation is None:
+            validation = []
+        elif isinstance(validation, (str, Path)):
+            validation = [validation]
+        self._validation_folders = [Path(folder).resolve() for folder in validation]
+        self.validation_names = [folder.name for folder in self._validation_folders]
+        for name in self.validation_names:
+            if self.validation_names.count(name) > 1:
+                raise UserError(
+                    f"two folders of `data.validation` are named {name}, and results are filed by "
+                    "that name; rename one."
+                )
+        self._train_folder = train
+        self._scale = scale
+        self._crop_size_px = crop_size_px
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+        self._seed = seed
+        self._max_iterations = max_iterations
+        self._cache_mib = cache_mib
+        self._augmentation = augmentation
+        self._validation_crop_size_px = validation_crop_size_px
+        self._validation_limit = validation_limit
+        self._crops: Crops | None = None
+        self._benchmarks: list[Benchmark] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Finds the images; decodes the photographs if they fit into the cache."""
+        if self._benchmarks is None:
+            self._benchmarks = [
+                Benchmark(
+                    folder,
+                    scale=self._scale,
+                    crop_size_px=self._validation_crop_size_px,
+                    limit=self._validation_limit,
+                )
+                for folder in self._validation_folders
+            ]
+        if stage == "fit" and self._crops is None:
+            if self._train_folder is None:
+                raise UserError(
+                    "`data.train` must name the folder of HR photographs to train on; "
+                    "try data.train=FOLDER."
+                )
+            photographs = Photographs(
+                self._train_folder, minimum_size_px=self._crop_size_px, cache_mib=self._cache_mib
+            )
+            self._crops = Crops(
+                photographs,
+                crop_size_px=self._crop_size_px,
+                seed=self._seed,
+                augmentation=self._augmentation,
+            )
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """The batches from the module's ``iteration`` on."""
+        assert self._crops is not None
+        assert self.trainer is not None
+        batches = IterationBatches(
+            first_iteration=cast("int", self.trainer.lightning_module.iteration),
+            last_iteration=self._max_iterations,
+            batch_size=self._batch_size,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        return DataLoader(
+            self._crops,
+            batch_sampler=batches,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
+        )
+
+    def val_dataloader(self) -> list[DataLoader[BenchmarkImage]]:
+        """One loader per benchmark with the share of this device."""
+        assert self._benchmarks is not None
+        assert self.trainer is not None
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        return [
+            DataLoader(
+                Subset(benchmark, range(rank, len(benchmark), world_size)),
+                batch_size=1,
+                collate_fn=_collate_one,
+            )
+            for benchmark in self._benchmarks
+        ]
+
+
+def _collate_one(images: list[BenchmarkImage]) -> BenchmarkImage:
+    name, lr_image, hr_image = images[0]
+    return BenchmarkImage(name, lr_image[None], hr_image[None])
+
+
+def _start_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader passes the worker's number
+    # Ctrl-C is the training process's to handle; it ends its workers without their tracebacks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Workers are the parallelism, and threads of OpenCV do not survive a fork.
+    cv2.setNumThreads(0)

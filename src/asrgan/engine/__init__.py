@@ -1,0 +1,30 @@
+"""Training: the LightningModule, the average of weights, callbacks, loggers."""
+
+from asrgan.engine.averaging import start_average, update_average
+from asrgan.engine.checkpoints import Checkpoints, Schedule, check_resumable
+from asrgan.engine.hardware import best_precision, gan_strategy
+from asrgan.engine.loggers import IterationLogger, MetricsTable, TensorBoardLogger, WandbLogger
+from asrgan.engine.means import RunningMeans
+from asrgan.engine.progress import Progress
+from asrgan.engine.samples import Samples
+from asrgan.engine.super_resolution import Batch, Optimization, SuperResolution
+
+__all__ = [
+    "Batch",
+    "Checkpoints",
+    "IterationLogger",
+    "MetricsTable",
+    "Optimization",
+    "Progress",
+    "RunningMeans",
+    "Samples",
+    "Schedule",
+    "SuperResolution",
+    "TensorBoardLogger",
+    "WandbLogger",
+    "best_precision",
+    "check_resumable",
+    "gan_strategy",
+    "start_average",
+    "update_average",
+]

@@ -1,0 +1,238 @@
+"""What a run keeps on disk, and how it stops."""
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from asrgan.engine.super_resolution import SuperResolution
+from asrgan.errors import InterruptedRunError, UserError
+from asrgan.models import save_generator
+
+HIGHER_IS_BETTER: Mapping[str, bool] = {
+    "psnr_y_db": True,
+    "ssim_y": True,
+    "lpips": False,
+    "content_loss": False,
+}
+
+
+def check_resumable(path: Path, module: SuperResolution) -> None:
+    """Holds a checkpoint against the run that wants to go on from it.
+
+    Raises:
+        UserError: the file is damaged, is no checkpoint of asrgan, or holds other networks.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"`{path}` cannot be read ({reason}); take best.ckpt beside it as last.ckpt, or another"
+            " output_dir."
+        ) from error
+    if not isinstance(checkpoint, dict) or "asrgan" not in checkpoint:
+        raise UserError(f"`{path}` is no checkpoint of `asrgan train`; try another output_dir.")
+    saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    different = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
+    if different:
+        name = different[0]
+        raise UserError(
+            f"`{path}` holds other networks than this configuration: {name} has the shape"
+            f" {saved.get(name, 'nothing')} there and {wanted.get(name, 'nothing')} here; take the"
+            " settings of the first start (config.yaml), or another output_dir."
+        )
+
+
+class Schedule(Callback):
+    """Asks for validation by the module's own iteration.
+
+    Lightning counts the batches of its own process, so a resumed run would drift.
+
+    Args:
+        validate_every: iterations, the last one is validated, too; None: never.
+        max_iterations: where the run ends.
+    """
+
+    NEVER = 2**62
+
+    def __init__(self, *, validate_every: int | None, max_iterations: int) -> None:
+        self.validate_every = validate_every
+        self.max_iterations = max_iterations
+
+    def is_validated(self, iteration: int) -> bool:
+        """Whether validation follows this many iterations."""
+        if self.validate_every is None:
+            return False
+        return iteration % self.validate_every == 0 or iteration == self.max_iterations
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Decides before each batch whether validation follows it."""
+        del batch, batch_idx
+        assert isinstance(pl_module, SuperResolution)
+        trainer.val_check_batch = 1 if self.is_validated(pl_module.iteration + 1) else self.NEVER
+
+
+class Checkpoints(Callback):
+    """Writes ``last.ckpt``, ``best.ckpt`` and the averaged generator, each whole or not at all.
+
+    A checkpoint that falls on a validated iteration is written after the validation, so that no
+    row of it is missing from a resumed run. Ctrl-C and SIGTERM let the iteration end, save, and
+    raise; a second one stops at once.
+
+    Args:
+        output_dir: the run's folder.
+        every: iterations between checkpoints; the last iteration has one, too.
+        schedule: says which iterations are validated.
+        best_metric: decides ``best.ckpt``, a key of ``HIGHER_IS_BETTER``.
+        recipe: goes into the metadata of ``generator.safetensors``.
+
+    Raises:
+        UserError: ``best_metric`` is unknown; a checkpoint cannot be written.
+        InterruptedRunError: a signal asked the run to stop; its state is saved.
+    """
+
+    def __init__(
+        self,
+        output_dir: Path,
+        *,
+        every: int,
+        schedule: Schedule,
+        best_metric: str,
+        recipe: Mapping[str, object],
+    ) -> None:
+        if best_metric not in HIGHER_IS_BETTER:
+            known = ", ".join(HIGHER_IS_BETTER)
+            raise UserError(f"`trainer.best_metric` (={best_metric}) must be one of {known}.")
+        self.output_dir = output_dir
+        self.every = every
+        self.schedule = schedule
+        self.best_metric = best_metric
+        self.recipe = recipe
+        self.best_score: float | None = None
+        self.saved_iteration: int | None = None
+        self._received: int | None = None
+        self._earlier_handlers: dict[int, Any] = {}
+
+    @property
+    def last_path(self) -> Path:
+        """Where a resumed run starts."""
+        return self.output_dir / "checkpoints" / "last.ckpt"
+
+    # When
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Saves where a checkpoint is due, unless validation comes first."""
+        del outputs, batch, batch_idx
+        assert isinstance(pl_module, SuperResolution)
+        if not self.schedule.is_validated(pl_module.iteration):
+            self._end_iteration(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves the best, and the last where it is due."""
+        assert isinstance(pl_module, SuperResolution)
+        score = pl_module.validation_scores[self.best_metric]
+        sign = 1 if HIGHER_IS_BETTER[self.best_metric] else -1
+        if self.best_score is None or sign * score > sign * self.best_score:
+            self.best_score = score
+            self._save(trainer, pl_module, "best.ckpt")
+        self._end_iteration(trainer, pl_module)
+
+    def _end_iteration(self, trainer: pl.Trainer, module: SuperResolution) -> None:
+        iteration, end = module.iteration, self.schedule.max_iterations
+        is_stopping = self._is_stopping(trainer)
+        if iteration % self.every == 0 or iteration == end or is_stopping:
+            self._save(trainer, module, self.last_path.name)
+            self.saved_iteration = iteration
+        if is_stopping and iteration < end:
+            raise InterruptedRunError(
+                f"Stopped at iteration {iteration} of {end} and saved {self.last_path};"
+                " the same command with resume=true goes on."
+            )
+
+    # How
+
+    def _save(self, trainer: pl.Trainer, module: SuperResolution, name: str) -> None:
+        module.raise_if_diverged()
+        path = self.last_path.with_name(name)
+        temporary = path.with_name(f".{name}")
+        try:
+            trainer.save_checkpoint(temporary)  # every process calls it, one writes
+            if trainer.is_global_zero:
+                temporary.replace(path)
+                if path == self.last_path:
+                    self._save_generator(module)
+        except OSError as error:
+            raise UserError(
+                f"`{path}` could not be written at iteration {module.iteration}"
+                f" ({error.strerror or error}); {self._describe_last()}"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _save_generator(self, module: SuperResolution) -> None:
+        save_generator(
+            self.output_dir / "generator.safetensors",
+            module.averaged_generator,
+            recipe={**self.recipe, "iteration": module.iteration},
+        )
+
+    def _describe_last(self) -> str:
+        if self.saved_iteration is None:
+            return "there is no earlier checkpoint of this run."
+        return f"the last good checkpoint is of iteration {self.saved_iteration}: {self.last_path}"
+
+    # Signals
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes over Ctrl-C and SIGTERM."""
+        del trainer
+        assert isinstance(pl_module, SuperResolution)
+        self.saved_iteration = pl_module.iteration or None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._earlier_handlers[number] = signal.signal(number, self._on_signal)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        del trainer, pl_module, stage
+        for number, handler in self._earlier_handlers.items():
+            signal.signal(number, handler)
+        self._earlier_handlers.clear()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self._received is not None:
+            raise KeyboardInterrupt
+        self._received = number
+
+    def _is_stopping(self, trainer: pl.Trainer) -> bool:
+        received = self._received is not None
+        if trainer.world_size == 1:
+            return received
+        return trainer.strategy.reduce_boolean_decision(received, all=False)
+
+    # Its own state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the best score."""
+        self.best_score = state_dict["best_score"]

@@ -1,0 +1,38 @@
+"""What fits the machine."""
+
+import torch
+
+
+def best_precision(precision: str, *, accelerator: str) -> str:
+    """``auto`` becomes bfloat16 where the hardware computes with it, else float32.
+
+    Args:
+        precision: ``auto``, or one of Lightning's names, which is kept.
+        accelerator: Lightning's name: ``auto``, ``cpu``, ``gpu``, ...
+
+    Returns:
+        A name Lightning knows.
+    """
+    if precision != "auto":
+        return precision
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16-mixed" if has_bf16 else "32-true"
+
+
+def gan_strategy(strategy: str, *, devices: int | str, num_nodes: int) -> str:
+    """``auto`` becomes DDP for more than one process.
+
+    Each backward pass of a GAN leaves the other network's parameters unused, so DDP has to look
+    for them.
+
+    Args:
+        strategy: ``auto``, or one of Lightning's names, which is kept.
+        devices: per node, as Lightning takes it.
+        num_nodes: machines.
+    """
+    if strategy == "auto" and (num_nodes > 1 or str(devices) != "1"):
+        return "ddp_find_unused_parameters_true"
+    return strategy

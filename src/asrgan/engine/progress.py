@@ -1,0 +1,68 @@
+"""The progress bar of a training run."""
+
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from tqdm import tqdm
+
+from asrgan.engine.super_resolution import SuperResolution
+
+
+class Progress(Callback):
+    """Iterations, speed and time left on stderr, with the last validation score behind.
+
+    Where stderr is not a terminal it prints a line now and then instead of redrawing one.
+
+    Args:
+        max_iterations: where the run ends.
+        metric: the validation score that is shown.
+    """
+
+    def __init__(self, *, max_iterations: int, metric: str) -> None:
+        self.max_iterations = max_iterations
+        self.metric = metric
+        self._bar: tqdm[None] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Opens the bar where the run goes on."""
+        assert isinstance(pl_module, SuperResolution)
+        is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=self.max_iterations,
+            initial=pl_module.iteration,
+            desc="training",
+            unit="it",
+            dynamic_ncols=is_terminal,
+            mininterval=0.5 if is_terminal else 30,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """One iteration further."""
+        del trainer, pl_module, outputs, batch, batch_idx
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Shows the new score."""
+        del trainer
+        assert isinstance(pl_module, SuperResolution)
+        if self._bar is not None:
+            score = pl_module.validation_scores[self.metric]
+            self._bar.set_postfix_str(f"{self.metric} {score:.4g}", refresh=False)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leaves the finished bar on the screen."""
+        del trainer, pl_module, stage
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

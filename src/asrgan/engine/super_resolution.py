@@ -1,0 +1,387 @@
+"""The training of a super-resolution network, with or without a discriminator."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+
+from asrgan.data import BenchmarkImage
+from asrgan.engine.averaging import start_average, update_average
+from asrgan.engine.loggers import IterationLogger
+from asrgan.engine.means import RunningMeans
+from asrgan.errors import DivergedError, UserError
+from asrgan.losses import AdversarialObjective, ContentLoss
+from asrgan.metrics import Protocol
+from asrgan.models import (
+    FlexibleSelfAttention,
+    SRGANGenerator,
+    UNetDiscriminator,
+    VGGDiscriminator,
+    largest_singular_value,
+)
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+ScheduleFactory = Callable[[Optimizer], LRScheduler]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """How the networks are optimized.
+
+    Attributes:
+        generator: makes G's optimizer from G's parameters.
+        discriminator: makes D's optimizer from D's parameters.
+        generator_schedule: makes G's learning rate schedule, stepped once per iteration; or None.
+        discriminator_schedule: the same for D.
+        gradient_clip_norm: largest 2-norm of a network's gradient, after unscaling; or None.
+        accumulate: batches per optimizer step.
+        discriminator_steps: discriminator steps per generator step, each on a fresh batch
+            (Goodfellow et al. 2014, algorithm 1).
+        average_decay: of the generator's exponential moving average, per generator step.
+    """
+
+    generator: OptimizerFactory
+    discriminator: OptimizerFactory
+    generator_schedule: ScheduleFactory | None
+    discriminator_schedule: ScheduleFactory | None
+    gradient_clip_norm: float | None
+    accumulate: int
+    discriminator_steps: int
+    average_decay: float
+
+    def __post_init__(self) -> None:
+        for name in ("accumulate", "discriminator_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"`optimizer.{name}` (={getattr(self, name)}) must be at least 1.")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(
+                f"`optimizer.average_decay` (={self.average_decay}) must be in [0, 1);"
+                " 0 turns averaging off."
+            )
+
+
+class Batch(NamedTuple):
+    """What a training step works on: (N, 3, h, w) and (N, 3, H, W) in [0, 1]."""
+
+    lr_image: Tensor
+    hr_image: Tensor
+
+
+class SuperResolution(pl.LightningModule):
+    """Trains a generator on content losses and, with a discriminator, on an adversarial one.
+
+    Its own ``iteration`` (batches, across resumes) is the only clock: Lightning's ``global_step``
+    counts the optimizer steps of both networks. Optimizers run by hand, the generator's first;
+    see ``training_step``.
+
+    Args:
+        generator: the network that is trained; see ``asrgan.models.SRGANGenerator``.
+        discriminator: None for the content-only stage.
+        content_losses: named losses of (SR, HR); G minimizes the sum of weight x value.
+        adversarial_loss: None exactly where ``discriminator`` is.
+        degradation: HR (N, 3, H, W) -> LR, on the device.
+        optimization: optimizers, schedules, clipping, averaging.
+        validation_names: a name for each validation loader.
+        protocol: the validation metrics.
+        log_every: iterations between two rows of training values.
+        channels_last: memory layout of networks and images.
+
+    Raises:
+        UserError: a discriminator without an adversarial loss or the reverse; nothing to minimize.
+
+    Source: Ledig et al. 2017, section 2.1; Goodfellow et al. 2014, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: SRGANGenerator,
+        discriminator: VGGDiscriminator | UNetDiscriminator | None,
+        content_losses: Mapping[str, ContentLoss],
+        adversarial_loss: AdversarialObjective | None,
+        degradation: nn.Module,
+        optimization: Optimization,
+        validation_names: Sequence[str],
+        protocol: Protocol,
+        log_every: int,
+        channels_last: bool,
+    ) -> None:
+        super().__init__()
+        if (discriminator is None) != (adversarial_loss is None):
+            raise UserError(
+                "`discriminator` and `loss.adversarial` go together: give both, or none of them."
+            )
+        if not content_losses and adversarial_loss is None:
+            raise UserError("`loss` must name at least one loss; try loss/pixel=l1.")
+        self.automatic_optimization = False
+        self.iteration = 0
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.generator = generator.to(memory_format=memory_format)
+        self.discriminator = (
+            None if discriminator is None else discriminator.to(memory_format=memory_format)
+        )
+        self.averaged_generator = start_average(self.generator)
+        self.content_losses = nn.ModuleDict(content_losses)
+        self.adversarial_loss = adversarial_loss
+        self.degradation = degradation
+        self.optimization = optimization
+        self.validation_names = list(validation_names)
+        self.protocol = protocol
+        self.log_every = log_every
+        self.validation_scores: dict[str, float] = {}
+        self._memory_format = memory_format
+        self._means = RunningMeans()
+        scores = [*protocol.metrics, *(f"loss_{name}" for name in content_losses), "content_loss"]
+        self._validation_means = nn.ModuleList(
+            nn.ModuleDict({score: MeanMetric() for score in scores}) for _ in self.validation_names
+        )
+        self._last_write_s: float | None = None
+        self._images_since_write = 0
+        self._write_gradient_norms = False
+
+    # The step
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """HR crops (N, 3, H, W) as 8-bit values become LR and HR in [0, 1], on the device."""
+        del dataloader_idx
+        if isinstance(batch, BenchmarkImage):
+            return batch
+        hr_image = batch.to(memory_format=self._memory_format).float().div_(255)
+        lr_image = self.degradation(hr_image).contiguous(memory_format=self._memory_format)
+        return Batch(lr_image, hr_image)
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        """One iteration: G's step, D's step on the same pictures, and the average of G."""
+        del batch_index
+        if self._is_generators_turn:
+            sr_image = self.generator(batch.lr_image)  # once; D sees it detached
+            self._step_generator(sr_image, batch.hr_image)
+        else:
+            with torch.no_grad():
+                sr_image = self.generator(batch.lr_image)
+        if self.discriminator is not None:
+            self._step_discriminator(sr_image.detach(), batch.hr_image)
+        if self._completes_a_step:
+            if self._is_generators_turn:
+                update_average(
+                    self.averaged_generator,
+                    self.generator,
+                    decay=self.optimization.average_decay,
+                )
+            self._step_schedules()
+        self.iteration += 1
+        self._report(len(batch.hr_image))
+
+    def _step_generator(self, sr_image: Tensor, hr_image: Tensor) -> None:
+        total = sr_image.new_zeros((), dtype=torch.float32)
+        for name, value in self._content_values(sr_image, hr_image).items():
+            total = total + self.content_losses[name].weight * value
+            self._means.add(f"train/loss_g/{name}", value)
+        if self.discriminator is not None and self.adversarial_loss is not None:
+            self.discriminator.requires_grad_(False)
+            real_logits = None
+            if self.adversarial_loss.needs_real:
+                with torch.no_grad():
+                    real_logits = self.discriminator(hr_image)
+            fake_logits = self.discriminator(sr_image)
+            value = self.adversarial_loss.generator_loss(real_logits, fake_logits)
+            self.discriminator.requires_grad_(True)
+            total = total + self.adversarial_loss.weight * value
+            self._means.add("train/loss_g/adversarial", value)
+        self._means.add("train/loss_g/total", total)
+        self._descend(self._optimizers[0], total)
+
+    def _step_discriminator(self, sr_image: Tensor, hr_image: Tensor) -> None:
+        assert self.discriminator is not None
+        assert self.adversarial_loss is not None
+        real_logits = self.discriminator(hr_image)
+        fake_logits = self.discriminator(sr_image)
+        loss = self.adversarial_loss.discriminator_loss(real_logits, fake_logits)
+        self._means.add("train/loss_d/total", loss)
+        self._means.add("train/d_real", torch.sigmoid(real_logits.detach().float()).mean())
+        self._means.add("train/d_fake", torch.sigmoid(fake_logits.detach().float()).mean())
+        self._descend(self._optimizers[1], loss)
+
+    def _content_values(self, sr_image: Tensor, hr_image: Tensor) -> dict[str, Tensor]:
+        return {name: loss(sr_image, hr_image) for name, loss in self.content_losses.items()}
+
+    def _descend(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+        self.manual_backward(loss / self.optimization.accumulate)
+        if self._completes_a_step:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clips and reports the gradient's norm; runs after unscaling."""
+        clip_norm = self.optimization.gradient_clip_norm
+        is_written = (self.iteration + 1) % self.log_every == 0
+        if clip_norm is None and not is_written:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
+        name = "generator" if optimizer is self._optimizers[0].optimizer else "discriminator"
+        self._means.add(f"train/gradient_norm/{name}", norm)
+
+    def _step_schedules(self) -> None:
+        schedules = self.lr_schedulers() or []
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            for _ in range(self.optimization.accumulate):  # schedules count iterations
+                schedule.step()
+
+    @property
+    def _completes_a_step(self) -> bool:
+        return (self.iteration + 1) % self.optimization.accumulate == 0
+
+    @property
+    def _is_generators_turn(self) -> bool:
+        step = self.iteration // self.optimization.accumulate
+        return step % self.optimization.discriminator_steps == 0
+
+    @property
+    def _optimizers(self) -> list[LightningOptimizer]:
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]  # type: ignore[list-item]
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
+        """One optimizer per network, over its own parameters."""
+        recipe = self.optimization
+        optimizers = [recipe.generator(self.generator.parameters())]
+        factories = [recipe.generator_schedule]
+        if self.discriminator is not None:
+            optimizers.append(recipe.discriminator(self.discriminator.parameters()))
+            factories.append(recipe.discriminator_schedule)
+        pairs = zip(optimizers, factories, strict=True)
+        return optimizers, [factory(optimizer) for optimizer, factory in pairs if factory]
+
+    # What is reported
+
+    def _report(self, num_images: int) -> None:
+        self._images_since_write += num_images * self.trainer.world_size
+        is_due = self.iteration % self.log_every == 0
+        if is_due or self.device.type == "cpu":  # elsewhere a look at the values waits for them
+            self.raise_if_diverged()
+        if not is_due:
+            return
+        values = self._means.read()
+        self._means.reset()
+        names = ["generator", "discriminator"]
+        for name, optimizer in zip(names, self._optimizers, strict=False):
+            values[f"train/learning_rate/{name}"] = optimizer.param_groups[0]["lr"]
+        for name, layer in self._attention_layers().items():
+            values[f"train/gamma/{name}"] = float(layer.gamma.detach())
+        now_s = time.perf_counter()
+        if self._last_write_s is not None:
+            values["train/images_per_s"] = self._images_since_write / (now_s - self._last_write_s)
+        self._restart_throughput()
+        self.write(values)
+
+    def raise_if_diverged(self) -> None:
+        """Looks at the losses since the last written row.
+
+        Raises:
+            DivergedError: one of them is not finite; names it and the iteration.
+        """
+        for name, value in self._means.read().items():
+            if "/loss_" in name and not math.isfinite(value):
+                raise DivergedError(
+                    f"`{name}` is no longer finite ({value}) at iteration {self.iteration}; try a"
+                    " lower optimizer.*.lr, optimizer.gradient_clip_norm=1, or trainer.precision=32-true."
+                )
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """Hands values of this iteration to every logger, from one process."""
+        if self.trainer.is_global_zero:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(dict(values), step=self.iteration)
+
+    def _restart_throughput(self) -> None:
+        self._last_write_s = time.perf_counter()
+        self._images_since_write = 0
+
+    def _attention_layers(self) -> dict[str, FlexibleSelfAttention]:
+        layers = {f"generator/{k}": v for k, v in self.generator.attention_layers.items()}
+        if self.discriminator is not None:
+            of_d = self.discriminator.attention_layers
+            layers |= {f"discriminator/{k}": v for k, v in of_d.items()}
+        return layers
+
+    def on_train_start(self) -> None:
+        """Drops rows that a killed run wrote after the checkpoint it resumes from."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, IterationLogger):
+                logger.resume_from(self.iteration)
+
+    # Validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Clears the means."""
+        self.protocol.to(self.device)
+        for means in self._validation_means:
+            for mean in means.values():
+                mean.reset()
+
+    def validation_step(
+        self, batch: BenchmarkImage, batch_index: int, dataloader_idx: int = 0
+    ) -> Tensor:
+        """Scores the averaged generator on one image; returns SR (1, 3, H, W), unclamped."""
+        del batch_index
+        lr_image = batch.lr_image.contiguous(memory_format=self._memory_format)
+        sr_image = self.averaged_generator(lr_image).float()
+        scores: dict[str, Any] = self.protocol(sr_image, batch.hr_image)[0]
+        content = self._content_values(sr_image, batch.hr_image)
+        scores |= {f"loss_{name}": value for name, value in content.items()}
+        scores["content_loss"] = sum(
+            self.content_losses[name].weight * value for name, value in content.items()
+        )
+        for name, mean in self._validation_means[dataloader_idx].items():
+            mean.update(scores[name])
+        return sr_image
+
+    def on_validation_epoch_end(self) -> None:
+        """Writes the means over each benchmark, over all, and the networks' spectral norms."""
+        values: dict[str, float] = {}
+        for benchmark, means in zip(self.validation_names, self._validation_means, strict=True):
+            values |= {f"val/{benchmark}/{k}": float(mean.compute()) for k, mean in means.items()}
+        keys = self._validation_means[0].keys()
+        self.validation_scores = {
+            key: sum(values[f"val/{benchmark}/{key}"] for benchmark in self.validation_names)
+            / len(self.validation_names)
+            for key in keys
+        }
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        for name, network in networks.items():
+            if network is not None:
+                key = f"val/largest_singular_value/{name}"
+                values[key] = largest_singular_value(network)
+        self.write(values)
+
+    def on_validation_end(self) -> None:
+        """Keeps the time of validation out of the throughput."""
+        if self._last_write_s is not None:
+            self._restart_throughput()
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds this module's clock, and what is needed to rebuild the generator alone."""
+        # Loops start anew in a resumed run: the iteration says where, the crops follow from it.
+        del checkpoint["loops"]
+        checkpoint["asrgan"] = {"iteration": self.iteration, "means": self._means.state()}
+        checkpoint["asrgan_generator"] = {
+            "generator": type(self.generator).__name__,
+            "architecture": self.generator.architecture,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up the clock where the checkpoint left it."""
+        self.iteration = checkpoint["asrgan"]["iteration"]
+        self._means.restore(checkpoint["asrgan"]["means"], device=self.device)

@@ -1,0 +1,27 @@
+"""What ends a run in one line, without a traceback."""
+
+
+class UserError(Exception):
+    """A mistake in a configuration, a file or an argument.
+
+    The message is one line: argument, rule, value, way out. The command line prints it
+    without a traceback and exits with ``exit_code``.
+    """
+
+    exit_code = 2
+
+
+class UnreadableImageError(UserError):
+    """A file that cannot be decoded as a photograph; the message names the file and the reason."""
+
+
+class DivergedError(UserError):
+    """A loss that is no longer a finite number."""
+
+    exit_code = 1
+
+
+class InterruptedRunError(UserError):
+    """A run that was asked to stop (Ctrl-C, SIGTERM) and has saved its state."""
+
+    exit_code = 130

@@ -1,0 +1,94 @@
+"""A loss that compares pictures by what a frozen network sees in them."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal, Protocol, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asrgan.errors import UserError
+from asrgan.losses.content import ContentLoss
+
+_DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
+
+
+class FeatureNetwork(Protocol):
+    """A frozen `torch.nn.Module` that returns feature maps by name."""
+
+    def __call__(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """Feature maps (N, C, h, w) of ``image`` (N, 3, H, W) in [0, 1], one for each layer."""
+        ...
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`torch.nn.Module`'s way to move or cast everything it holds."""
+        ...
+
+
+class PerceptualLoss(ContentLoss):
+    """Weighted distance between feature maps of both pictures, averaged over each map's values.
+
+    The network is used, not trained: it stands outside of the module tree, so that no checkpoint,
+    optimizer or replica holds it, but follows this module to its device and precision.
+
+    Args:
+        network: frozen; takes pictures in [0, 1].
+        weight: factor of this loss in the generator's total.
+        layers: layer name -> factor of its distance.
+        feature_scale: multiplies the features before they are compared; Ledig et al. take 1/12.75.
+        distance: "l2" as Ledig et al. 2017, "l1" as Wang et al. 2018 (ESRGAN).
+
+    Raises:
+        UserError: ``layers`` is empty, or ``distance`` is neither of the two.
+
+    Source: Ledig et al. 2017, eq. 5 and section 3.2.
+    """
+
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        *,
+        weight: float,
+        layers: Mapping[str, float],
+        feature_scale: float,
+        distance: Literal["l1", "l2"],
+    ) -> None:
+        super().__init__(weight=weight)
+        if not layers:
+            raise UserError(
+                "`layers` of the perceptual loss must name at least one layer, got none; "
+                "try {conv5_4: 1.0}."
+            )
+        if distance not in _DISTANCES:
+            raise UserError(
+                f"`distance` (={distance!r}) of the perceptual loss must be 'l1' or 'l2'."
+            )
+        self.layers = dict(layers)
+        self.feature_scale = feature_scale
+        self._distance = _DISTANCES[distance]
+        self._outside_the_tree = (network,)  # a plain attribute would register it as a submodule
+
+    @property
+    def network(self) -> FeatureNetwork:
+        """The frozen network."""
+        return self._outside_the_tree[0]
+
+    def forward(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
+        """The weighted sum over the layers; see `ContentLoss.forward`."""
+        with torch.no_grad():
+            hr_features = self.network(hr_image, self.layers)
+        sr_features = self.network(sr_image, self.layers)
+        distances = [
+            factor
+            * self._distance(
+                self.feature_scale * sr_features[layer].float(),
+                self.feature_scale * hr_features[layer].float(),
+            )
+            for layer, factor in self.layers.items()
+        ]
+        return torch.stack(distances).sum()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # The only hook that `.to()` of a surrounding module reaches.
+        self.network._apply(fn, recurse)  # pyright: ignore[reportPrivateUsage]
+        return super()._apply(fn, recurse)

@@ -1,0 +1,105 @@
+"""LPIPS: how different two pictures look, judged by a network."""
+
+import pickle
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
+
+from asrgan.errors import UserError
+
+_CONNECTION_TIMEOUT_S = 10.0
+_MINIMUM_SIZE_PX = 32  # AlexNet's last feature map vanishes below 31 px
+_BACKBONES = {
+    "alex": AlexNet_Weights.DEFAULT,
+    "vgg": VGG16_Weights.DEFAULT,
+    "squeeze": SqueezeNet1_1_Weights.DEFAULT,
+}
+
+
+class LPIPSUnavailableError(UserError):
+    """The backbone's ImageNet weights are neither cached nor downloadable."""
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual image patch similarity, version 0.1; 0 is equal, lower is better.
+
+    The linear heads come with torchmetrics, the backbone's ImageNet weights from torchvision's
+    cache (``$TORCH_HOME/hub/checkpoints``), where they are downloaded to when they are missing.
+
+    Args:
+        network: the backbone; "alex" is the one of most tables.
+
+    Raises:
+        UserError: no such network.
+        LPIPSUnavailableError: the weights can be neither read nor downloaded; the message names
+            the file, the folder and the address.
+
+    Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
+    Metric", eq. 1.
+    """
+
+    def __init__(self, *, network: Literal["alex", "vgg", "squeeze"]) -> None:
+        super().__init__()
+        if network not in _BACKBONES:
+            raise UserError(
+                f"`network` (={network!r}) of LPIPS must be one of {', '.join(_BACKBONES)}."
+            )
+        self.network_name = network
+        url = _BACKBONES[network].url
+        file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+        try:
+            with _connection_timeout(_CONNECTION_TIMEOUT_S):
+                metric = LearnedPerceptualImagePatchSimilarity(network, normalize=True)
+        except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            if file.exists():
+                raise LPIPSUnavailableError(
+                    f"LPIPS cannot read the weights {file} ({type(error).__name__}); delete the "
+                    f"file, then it is downloaded again from {url}."
+                ) from error
+            raise LPIPSUnavailableError(
+                f"LPIPS needs the weights {file.name}: not in {file.parent}, and the download "
+                f"from {url} failed ({error}); put the file into that folder."
+            ) from error
+        self._network = metric.net  # the metric around it returns means only, not values per image
+
+    @torch.no_grad()
+    def forward(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
+        """The distance of each pair.
+
+        Args:
+            sr_image: (N, 3, H, W) in [0, 1], each side at least 32 px.
+            hr_image: ground truth, same shape and range.
+
+        Returns:
+            (N,).
+
+        Raises:
+            UserError: the pictures are too small for the networks.
+        """
+        height, width = hr_image.shape[-2:]
+        if min(height, width) < _MINIMUM_SIZE_PX:
+            raise UserError(
+                f"LPIPS needs images of at least {_MINIMUM_SIZE_PX} px each way, "
+                f"got {width}x{height}; leave the image out."
+            )
+        with torch.autocast(hr_image.device.type, enabled=False):  # in training as in evaluation
+            return self._network(sr_image.float(), hr_image.float(), normalize=True).flatten()
+
+
+@contextmanager
+def _connection_timeout(seconds: float) -> Generator[None]:
+    """Ends a connection that stays silent; torch.hub alone would wait for ever."""
+    previous = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(previous)

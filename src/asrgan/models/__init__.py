@@ -1,0 +1,34 @@
+"""Generators, discriminators, feature networks, and their weights."""
+
+from asrgan.models.attention import AttentionPlace, FlexibleSelfAttention
+from asrgan.models.bicubic import BicubicUpscaler
+from asrgan.models.discriminators import UNetDiscriminator, VGGDiscriminator
+from asrgan.models.features import DistilledVGG19Features, VGG19Features, vgg19_is_at_hand
+from asrgan.models.files import load_generator, load_weights, read_metadata, save_generator
+from asrgan.models.generator import SRGANGenerator
+from asrgan.models.spectral import (
+    SpectralNorm,
+    apply_spectral_norm,
+    fold_spectral_norm,
+    largest_singular_value,
+)
+
+__all__ = [
+    "AttentionPlace",
+    "BicubicUpscaler",
+    "DistilledVGG19Features",
+    "FlexibleSelfAttention",
+    "SRGANGenerator",
+    "SpectralNorm",
+    "UNetDiscriminator",
+    "VGG19Features",
+    "VGGDiscriminator",
+    "apply_spectral_norm",
+    "fold_spectral_norm",
+    "largest_singular_value",
+    "load_generator",
+    "load_weights",
+    "read_metadata",
+    "save_generator",
+    "vgg19_is_at_hand",
+]

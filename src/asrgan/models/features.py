@@ -1,0 +1,229 @@
+"""Frozen feature networks for perceptual losses: VGG-19, and a narrow one distilled from it."""
+
+import socket
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import VGG19_Weights
+
+from asrgan.errors import UserError
+from asrgan.models.files import read_pickle
+
+_STAGES = (2, 2, 4, 4, 4)  # convolutions: Simonyan & Zisserman 2014, table 1, column E
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+_URL = VGG19_Weights.IMAGENET1K_V1.url
+_TIMEOUT_S = 20.0
+
+_Padding = Literal["zeros", "reflect"]
+
+
+class VGG19Features(nn.Module):
+    """Feature maps of VGG-19 trained on ImageNet.
+
+    Layers are ``conv1_1`` ... ``conv5_4`` (before the activation) and ``relu1_1`` ... ``relu5_4``
+    (after it). ``relu5_4`` is SRGAN's VGG54, ``conv5_4`` is ESRGAN's.
+
+    Args:
+        weights: a state dict of torchvision's ``vgg19``; None is torchvision's ImageNet file, from
+            its cache, else from the network.
+
+    Raises:
+        UserError: the file is missing, cannot be downloaded, is damaged or holds something else.
+
+    Source: Simonyan & Zisserman 2014, table 1, column E.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, *, weights: str | Path | None) -> None:
+        super().__init__()
+        path = _downloaded() if weights is None else Path(weights)
+        published = read_pickle(path)
+        names = _convolution_names(_STAGES)
+        numbers = zip(names, _torchvision_numbers(), strict=True)
+        self.convolutions = _convolutions(
+            {name: f"features.{number}" for name, number in numbers},
+            published,
+            padding_mode="zeros",
+            path=path,
+        )
+        self.layers = _layers(names)
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer(
+            "deviation", torch.tensor(_IMAGENET_DEVIATION).view(3, 1, 1), persistent=False
+        )
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """Feature maps of some layers; nothing behind the deepest is computed.
+
+        Args:
+            image: (N, 3, H, W) in [0, 1].
+            layers: their names.
+
+        Returns:
+            One map per layer.
+
+        Raises:
+            UserError: a layer is unknown, or the image too small for it.
+        """
+        normalized = (image - self.mean) / self.deviation
+        return _extract(self.convolutions, normalized, layers)
+
+
+class DistilledVGG19Features(nn.Module):
+    """Feature maps of VGG-19 distilled to a quarter of its channels, for CPUs.
+
+    Layers are ``conv1_1`` ... ``conv5_1`` (before the activation) and ``relu1_1`` ... ``relu5_1``
+    (after it). 16 times fewer weights than VGG-19, reflection padding, its own input map.
+
+    Args:
+        weights: ``vgg19_small16x`` of the authors, ``conv0`` ... ``conv51`` under ``model``.
+
+    Raises:
+        UserError: the file is missing, damaged or holds something else.
+
+    Source: Wang et al. 2020, "Collaborative Distillation for Ultra-Resolution Universal Style
+        Transfer" (CVPR).
+    """
+
+    def __init__(self, *, weights: str | Path) -> None:
+        super().__init__()
+        path = Path(weights)
+        published = read_pickle(path).get("model", {})
+        names = _convolution_names((*_STAGES[:4], 1))
+        self.input = _convolution("conv0", published, padding_mode="zeros", path=path)
+        self.convolutions = _convolutions(
+            {name: name.replace("_", "") for name in names},
+            published,
+            padding_mode="reflect",
+            path=path,
+        )
+        self.layers = _layers(names)
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """As ``VGG19Features.forward``."""
+        return _extract(self.convolutions, self.input(image), layers)
+
+
+def vgg19_is_at_hand() -> bool:
+    """Whether torchvision's VGG-19 weights are in its cache, so that nothing is downloaded."""
+    return _cached_path().is_file()
+
+
+def _extract(
+    convolutions: nn.ModuleDict, features: Tensor, layers: Collection[str]
+) -> dict[str, Tensor]:
+    known = _layers(list(convolutions))
+    if unknown := sorted(set(layers) - set(known)):
+        raise UserError(f"The feature layer `{unknown[0]}` is unknown; known: {', '.join(known)}.")
+    maps: dict[str, Tensor] = {}
+    for name, convolution in convolutions.items():
+        if maps.keys() == set(layers):
+            break
+        if name.endswith("_1") and name != "conv1_1":
+            # Pooling leaves at least one pixel, and reflection needs a second one.
+            if min(features.shape[-2:]) < (4 if convolution.padding_mode == "reflect" else 2):
+                raise UserError(
+                    f"The image is too small for the feature layer `{name}`; use a larger crop or "
+                    f"earlier layers."
+                )
+            features = F.max_pool2d(features, 2)
+        before = convolution(features)
+        features = F.relu(before)
+        both = {name: before, name.replace("conv", "relu"): features}
+        maps |= {layer: both[layer] for layer in both if layer in layers}
+    return maps
+
+
+def _convolution_names(stages: Collection[int]) -> list[str]:
+    return [
+        f"conv{stage}_{number}"
+        for stage, count in enumerate(stages, start=1)
+        for number in range(1, count + 1)
+    ]
+
+
+def _torchvision_numbers() -> list[int]:
+    """Where the convolutions stand in torchvision's ``features``: each has a ReLU behind it."""
+    numbers: list[int] = []
+    position = 0
+    for count in _STAGES:
+        numbers += range(position, position + 2 * count, 2)
+        position += 2 * count + 1  # the pooling
+    return numbers
+
+
+def _layers(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(layer for name in names for layer in (name, name.replace("conv", "relu")))
+
+
+def _convolutions(
+    published_names: Mapping[str, str],
+    published: Mapping[str, Tensor],
+    *,
+    padding_mode: _Padding,
+    path: Path,
+) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {
+            name: _convolution(published_name, published, padding_mode=padding_mode, path=path)
+            for name, published_name in published_names.items()
+        }
+    )
+
+
+def _convolution(
+    name: str, published: Mapping[str, Tensor], *, padding_mode: _Padding, path: Path
+) -> nn.Conv2d:
+    """A convolution that keeps the size, with the weights of a file."""
+    weight, bias = published.get(f"{name}.weight"), published.get(f"{name}.bias")
+    if weight is None or bias is None:
+        raise UserError(f"`{path}` has no `{name}.weight` and `.bias`; it is of another network.")
+    num_out, num_in, size, _ = weight.shape
+    with torch.device("meta"):
+        convolution = nn.Conv2d(num_in, num_out, size, padding=size // 2, padding_mode=padding_mode)
+    convolution.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+    return convolution
+
+
+def _cached_path() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(_URL).name
+
+
+def _downloaded() -> Path:
+    """Torchvision's VGG-19 weights in its cache; fetched if they are not there yet."""
+    path = _cached_path()
+    if path.is_file():
+        return path
+    hash_prefix = path.stem.rpartition("-")[2]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _network_timeout(_TIMEOUT_S):
+            torch.hub.download_url_to_file(_URL, str(path), hash_prefix=hash_prefix)
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: wrong hash
+        raise UserError(
+            f"VGG-19's ImageNet weights are missing: `{path}` is not there and {_URL} could not "
+            f"be downloaded ({error}); put the file there, or give another one's path."
+        ) from error
+    return path
+
+
+@contextmanager
+def _network_timeout(seconds: float) -> Generator[None]:
+    """A network that answers nothing becomes an error; urllib by itself would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,46 @@
+"""Which code, with which packages, made a result."""
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = (
+    "asrgan",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "albumentations",
+    "numpy",
+    "pillow",
+)
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this package runs from, ``-dirty`` where files differ.
+
+    None for an installed wheel, and where git is missing.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def describe_run() -> dict[str, object]:
+    """Commit, versions, platform and command of this process, for ``run.json``."""
+    return {
+        "git_commit": git_commit(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": sys.argv,
+    }

@@ -1,0 +1,106 @@
+from collections.abc import Collection
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asrgan.errors import UserError
+from asrgan.losses import PerceptualLoss
+
+GENERATOR = torch.Generator().manual_seed(0)
+SR = torch.rand(2, 3, 6, 8, generator=GENERATOR)
+HR = torch.rand(2, 3, 6, 8, generator=GENERATOR)
+
+
+class DoublingNetwork(nn.Module):
+    """``double`` is twice the picture, ``sum`` the sum of its channels; counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(2.0), requires_grad=False)
+        self.calls: list[tuple[set[str], bool]] = []
+
+    def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        self.calls.append((set(layers), torch.is_grad_enabled()))
+        maps = {"double": self.factor * image, "sum": image.sum(dim=1, keepdim=True)}
+        return {name: maps[name] for name in layers}
+
+
+def make_loss(**changes: object) -> PerceptualLoss:
+    arguments: dict[str, object] = {
+        "network": DoublingNetwork(),
+        "weight": 9.0,
+        "layers": {"double": 0.5, "sum": 2.0},
+        "feature_scale": 0.25,
+        "distance": "l2",
+    }
+    return PerceptualLoss(**{**arguments, **changes})
+
+
+def test_the_squared_distance_equals_a_hand_calculation():
+    double = (0.25 * 2 * (SR - HR)).pow(2).mean()
+    channels = (0.25 * (SR - HR).sum(dim=1)).pow(2).mean()
+    torch.testing.assert_close(make_loss()(SR, HR), 0.5 * double + 2.0 * channels)
+
+
+def test_the_absolute_distance_equals_a_hand_calculation():
+    double = (0.25 * 2 * (SR - HR)).abs().mean()
+    channels = (0.25 * (SR - HR).sum(dim=1)).abs().mean()
+    torch.testing.assert_close(make_loss(distance="l1")(SR, HR), 0.5 * double + 2.0 * channels)
+
+
+def test_the_paper_s_feature_scale_is_six_thousandths_of_the_squared_error():
+    paper = make_loss(layers={"double": 1.0}, feature_scale=1 / 12.75)(SR, HR)
+    plain = make_loss(layers={"double": 1.0}, feature_scale=1.0)(SR, HR)
+    assert (paper / plain).item() == pytest.approx(0.006, rel=0.03)
+
+
+def test_the_gradient_reaches_the_generated_picture_alone():
+    network = DoublingNetwork()
+    sr_image, hr_image = SR.clone().requires_grad_(), HR.clone().requires_grad_()
+    make_loss(network=network)(sr_image, hr_image).backward()
+    assert sr_image.grad is not None
+    assert sr_image.grad.abs().sum() > 0
+    assert hr_image.grad is None
+    assert [with_gradient for _, with_gradient in network.calls] == [False, True]
+
+
+def test_the_network_is_asked_for_the_named_layers_only():
+    network = DoublingNetwork()
+    make_loss(network=network, layers={"sum": 1.0})(SR, HR)
+    assert [layers for layers, _ in network.calls] == [{"sum"}, {"sum"}]
+
+
+def test_the_network_is_in_no_checkpoint_optimizer_or_module_tree():
+    loss = make_loss()
+    surrounding = nn.ModuleDict({"perceptual": loss})
+    assert not surrounding.state_dict()
+    assert not list(surrounding.parameters())
+    assert list(surrounding.modules()) == [surrounding, loss]
+
+
+def test_train_mode_does_not_reach_the_network():
+    loss = make_loss(network=DoublingNetwork().eval())
+    loss.train()
+    assert not loss.network.training
+
+
+def test_the_network_follows_a_surrounding_module_to_its_device():
+    loss = make_loss()
+    nn.ModuleDict({"perceptual": loss}).to("meta")
+    assert loss.network.factor.device.type == "meta"
+
+
+def test_features_in_bfloat16_are_compared_in_float32():
+    value = make_loss(network=DoublingNetwork().bfloat16())(SR.bfloat16(), HR.bfloat16())
+    assert value.dtype == torch.float32
+
+
+def test_no_layers_are_a_user_s_mistake():
+    with pytest.raises(UserError, match=r"`layers`.* must name at least one layer"):
+        make_loss(layers={})
+
+
+def test_an_unknown_distance_is_a_user_s_mistake():
+    with pytest.raises(UserError, match=r"`distance` \(='l3'\).* must be 'l1' or 'l2'"):
+        make_loss(distance="l3")

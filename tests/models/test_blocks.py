@@ -1,0 +1,33 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from asrgan.errors import UserError
+from asrgan.models.blocks import ResidualBlock, UpsampleBlock, check_choice, check_positive
+
+
+def test_a_residual_block_is_two_convolutions_beside_a_skip():
+    block = ResidualBlock(4, norm="none")
+    x = torch.randn(2, 4, 5, 6)
+    inner = F.conv2d(x, block.conv1.weight, block.conv1.bias, padding=1)
+    inner = inner.clamp(min=0) + 0.25 * inner.clamp(max=0)  # PReLU's start in torch
+    expected = x + F.conv2d(inner, block.conv2.weight, block.conv2.bias, padding=1)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_an_upsampling_block_interleaves_four_maps():
+    block = UpsampleBlock(3)
+    block.prelu.weight.data.fill_(1)
+    x = torch.randn(1, 3, 4, 5)
+    maps = F.conv2d(x, block.conv.weight, block.conv.bias, padding=1)
+    output = block(x)
+    for offset in range(4):
+        part = output[:, :, offset // 2 :: 2, offset % 2 :: 2]
+        torch.testing.assert_close(part, maps[:, offset::4])
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(UserError, match=r"`scale` \(=3\) must be one of: 2, 4, 8\."):
+        check_choice("scale", 3, (2, 4, 8))
+    with pytest.raises(UserError, match=r"`num_blocks` \(=0\) must be at least 1\."):
+        check_positive("num_blocks", 0)
