@@ -1,9 +1,10 @@
 """Memory and time of flexible self-attention on a large map.
 
-Run `python benchmarks/attention_memory.py`. Each row runs in a fresh process with two threads: one call on a small map to load the libraries,
-then one on a (1, 64, 500, 500) float32 map in eval mode. Extra memory is how far that call raises
-the process's peak resident memory (getrusage's ru_maxrss); the input is not part of it, the
-output is. The last row asks for the attention map itself, which the layer never stores.
+Run `python benchmarks/attention_memory.py`. Each row is a fresh process with two threads: one call
+on a small map to load the libraries, then one on a (1, 64, 500, 500) float32 map in eval mode.
+Extra memory is how far that call raises the process's peak resident memory (ru_maxrss of
+getrusage); the input is not part of it, the output is. The last row asks for the attention map
+itself, which the layer never stores.
 """
 
 import multiprocessing

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -31,10 +32,7 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
     Raises:
         hydra.errors.HydraException: an override or a configuration file is wrong.
     """
-    # A name with random letters, so that two runs of one second do not share a folder.
-    OmegaConf.register_new_resolver(
-        "fresh_name", lambda: os.urandom(3).hex(), use_cache=True, replace=True
-    )
+    _register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach the command line, which words them
     command = sys.argv[0]
     failures: list[Exception] = []
@@ -64,6 +62,33 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
         raise error
 
 
+def compose(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved configuration of a verb as plain containers, for notebooks and benchmarks.
+
+    Raises:
+        hydra.errors.HydraException: an override is wrong.
+    """
+    _register_resolvers()
+    earlier = HydraConfig.instance().cfg
+    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        config = hydra.compose(verb, list(overrides), return_hydra_config=True)
+    try:
+        HydraConfig.instance().set_config(config)
+        keys = [key for key in config if key != "hydra"]
+        plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+    finally:
+        HydraConfig.instance().cfg = earlier
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _register_resolvers() -> None:
+    # Random letters, so that two runs of one second do not share a folder.
+    OmegaConf.register_new_resolver(
+        "fresh_name", lambda: os.urandom(3).hex(), use_cache=True, replace=True
+    )
+
+
 def _own_overrides() -> list[str]:
     overrides = HydraConfig.get().overrides.task
     return [override for override in overrides if not override.startswith("output_dir=")]
@@ -80,9 +105,8 @@ def _flags_to_repeat(arguments: Sequence[str]) -> list[str]:
 def explain(message: str, *, verb: str) -> str:
     """A message of Hydra or OmegaConf as one line, with the nearest existing key."""
     line = " ".join(message.split()).partition(" Config search path:")[0]
-    if missing := re.search(r"(?:Missing mandatory value|full_key): (\S+)", line):
-        if "issing mandatory" in line:
-            return f"`{missing[1]}` has no value; give it: {missing[1]}=..."
+    if missing := re.search(r"[Mm]issing mandatory value: (\S+)", line):
+        return f"`{missing[1]}` has no value; give it: {missing[1]}=..."
     if unknown := re.search(r"Could not override '([^']+)'", line):
         key = unknown[1]
         near = difflib.get_close_matches(key, list(_keys_of(verb)), n=2)
@@ -93,10 +117,9 @@ def explain(message: str, *, verb: str) -> str:
 
 def _keys_of(verb: str) -> Iterator[str]:
     with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        config = hydra.compose(verb)
-    container = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(container, dict)
-    yield from _paths({str(key): value for key, value in container.items()})
+        config = OmegaConf.to_container(hydra.compose(verb), resolve=False)
+    assert isinstance(config, dict)
+    return _paths({str(key): value for key, value in config.items()})
 
 
 def _paths(node: Mapping[str, object], prefix: str = "") -> Iterator[str]:

@@ -65,11 +65,13 @@ def run(config: DictConfig, output_dir: Path) -> None:
     is_resumed = last.exists()
     data = _build_data(config)
     module = _build_module(config, data, is_resumed=is_resumed)
-    if is_resumed:
-        check_resumable(last, module)
-    run_id = _describe(config, output_dir)
-    trainer = _build_trainer(config, output_dir, run_id, has_validation=bool(data.validation_names))
-    trainer.fit(module, data, ckpt_path=last if is_resumed else None, weights_only=True)
+    if is_resumed and check_resumable(last, module) >= config.max_iterations:
+        log.info("Already trained for max_iterations=%d.", config.max_iterations)
+    else:
+        run_id = _describe(config, output_dir)
+        has_validation = bool(data.validation_names)
+        trainer = _build_trainer(config, output_dir, run_id, has_validation=has_validation)
+        trainer.fit(module, data, ckpt_path=last if is_resumed else None, weights_only=True)
     for label, name in (
         ("Generator", "generator.safetensors"),
         ("Checkpoints", "checkpoints"),
@@ -104,9 +106,7 @@ def _build_data(config: DictConfig) -> PhotographData:
     )
 
 
-def _build_module(
-    config: DictConfig, data: PhotographData, *, is_resumed: bool
-) -> SuperResolution:
+def _build_module(config: DictConfig, data: PhotographData, *, is_resumed: bool) -> SuperResolution:
     arguments: Any = OmegaConf.to_container(config.generator)
     weights = arguments.pop("weights")
     generator = instantiate(arguments, _convert_="all")

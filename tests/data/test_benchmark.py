@@ -82,6 +82,12 @@ def test_names_that_do_not_match_are_listed(tmp_path: Path) -> None:
         Benchmark(tmp_path, scale=4)
 
 
+def test_lr_without_hr_is_not_taken_for_hr(tmp_path: Path) -> None:
+    write_image(tmp_path / "LRx4" / "a.png", noise(8, 8))
+    with pytest.raises(UserError, match=r"LRx4 has no partner; put the HR pictures in .*HR\.$"):
+        Benchmark(tmp_path, scale=4)
+
+
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", noise(8, 8))
     write_image(tmp_path / "a.bmp", noise(8, 8))

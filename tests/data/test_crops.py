@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -122,6 +123,22 @@ def test_transforms_draw_independently_of_each_other(tmp_path: Path) -> None:
     assert len(counts) == 4
     # 200 expected with a standard deviation of 12; the seed is fixed.
     assert 150 < min(counts.values()) <= max(counts.values()) < 250
+
+
+def test_all_workers_together_report_a_damaged_photograph_once(folder: Path) -> None:
+    damaged = folder / "3.png"
+    damaged.write_bytes(damaged.read_bytes()[:-500])
+    crops = crops_of(folder, cache_mib=0)
+    handler = logging.FileHandler(folder / "log")
+    logger = logging.getLogger("asrgan.data.photographs")
+    logger.addHandler(handler)
+    try:
+        batches_of(crops, num_workers=2)  # nearly five passes
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+    (line,) = (folder / "log").read_text().splitlines()
+    assert "3.png cannot be read" in line
 
 
 def test_photographs_in_memory_survive_their_crops(folder: Path) -> None:

@@ -88,9 +88,8 @@ def test_the_next_photograph_replaces_a_damaged_one_which_is_reported_once(
 @pytest.mark.parametrize("cache_mib", [0, 1])
 def test_it_is_an_error_if_all_photographs_are_damaged(cache_mib: float, tmp_path: Path) -> None:
     write_damaged(tmp_path / "a.png")
-    photographs = Photographs(tmp_path, minimum_size_px=32, cache_mib=cache_mib)
     with pytest.raises(UserError, match=r"none of the 1 photographs in .* can be decoded"):
-        photographs.read(0)
+        Photographs(tmp_path, minimum_size_px=32, cache_mib=cache_mib)
 
 
 def test_a_folder_without_photographs_says_what_is_wrong(tmp_path: Path) -> None:

@@ -7,13 +7,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from asrgan.errors import UserError
-from asrgan.imaging import (
-    bicubic_downscale,
-    find_images,
-    image_size,
-    read_image,
-    to_tensor,
-)
+from asrgan.imaging import bicubic_downscale, find_images, image_size, read_image, to_tensor
 
 _MAX_NAMES_SHOWN = 3
 
@@ -68,15 +62,17 @@ class Benchmark(Dataset[BenchmarkImage]):
         self.name = folder.name
         self._scale = scale
         self._crop_size_px = crop_size_px
-        hr_folder = folder / "HR" if (folder / "HR").is_dir() else folder
-        lr_folder = folder / f"LRx{scale}"
-        hr_paths = _images_by_name(hr_folder)
-        self._names = list(hr_paths)[:limit]
-        self._hr_paths = hr_paths
+        hr_folder, lr_folder = folder / "HR", folder / f"LRx{scale}"
+        if not hr_folder.is_dir():
+            if lr_folder.is_dir():
+                raise UserError(f"{lr_folder} has no partner; put the HR pictures in {hr_folder}.")
+            hr_folder = folder
+        self._hr_paths = _images_by_name(hr_folder)
         self._lr_paths: dict[str, Path] | None = None
-        if hr_folder != folder and lr_folder.is_dir():
+        if lr_folder.is_dir():
             self._lr_paths = _images_by_name(lr_folder)
-            _check_names(hr_folder, set(hr_paths), lr_folder, set(self._lr_paths))
+            _check_names(hr_folder, set(self._hr_paths), lr_folder, set(self._lr_paths))
+        self._names = list(self._hr_paths)[:limit]
         for name in self._names:
             self._check_size(name)
 
@@ -95,8 +91,8 @@ class Benchmark(Dataset[BenchmarkImage]):
         if self._lr_paths is not None:
             lr_image = to_tensor(read_image(self._lr_paths[name]))
         else:
-            hr_image = hr_image[:, : _multiple(hr_image.shape[1], self._scale)]
-            hr_image = hr_image[:, :, : _multiple(hr_image.shape[2], self._scale)]
+            height, width = (side // self._scale * self._scale for side in hr_image.shape[1:])
+            hr_image = hr_image[:, :height, :width]
             lr_image = bicubic_downscale(hr_image[None], scale=self._scale)[0]
         if self._crop_size_px is not None:
             lr_image, hr_image = self._centre(lr_image, hr_image, self._crop_size_px)
@@ -143,14 +139,11 @@ def _images_by_name(folder: Path) -> dict[str, Path]:
 
 
 def _check_names(hr_folder: Path, hr: set[str], lr_folder: Path, lr: set[str]) -> None:
-    for folder, names in ((lr_folder, sorted(hr - lr)), (hr_folder, sorted(lr - hr))):
-        if names:
-            shown = ", ".join(names[:_MAX_NAMES_SHOWN])
-            more = f" and {len(names) - _MAX_NAMES_SHOWN} more" if len(names) > 3 else ""
+    for folder, missing in ((lr_folder, sorted(hr - lr)), (hr_folder, sorted(lr - hr))):
+        if missing:
+            shown = ", ".join(missing[:_MAX_NAMES_SHOWN])
+            more = len(missing) - _MAX_NAMES_SHOWN
             raise UserError(
-                f"HR and LR pictures must have equal names; {folder} lacks {shown}{more}."
+                f"HR and LR pictures must have equal names; {folder} lacks {shown}"
+                f"{f' and {more} more' if more > 0 else ''}."
             )
-
-
-def _multiple(length: int, scale: int) -> int:
-    return length // scale * scale

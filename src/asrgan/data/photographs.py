@@ -36,7 +36,7 @@ class Photographs:
         paths: the files, sorted; an index is a place in this list.
 
     Raises:
-        UserError: no folder, no image files, or none that can be used.
+        UserError: no folder, no image files, or none that can be decoded and is large enough.
     """
 
     def __init__(self, folder: Path | str, *, minimum_size_px: int, cache_mib: float) -> None:
@@ -53,6 +53,7 @@ class Photographs:
             for image in self._cache:
                 if image is not None:
                     image.flags.writeable = False  # a transform in place would damage it for good
+        self.read(0)  # if none can be decoded, fail here and not in a loader's process
 
     def __len__(self) -> int:
         return len(self.paths)

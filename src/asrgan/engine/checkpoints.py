@@ -23,8 +23,11 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
 }
 
 
-def check_resumable(path: Path, module: SuperResolution) -> None:
+def check_resumable(path: Path, module: SuperResolution) -> int:
     """Holds a checkpoint against the run that wants to go on from it.
+
+    Returns:
+        The checkpoint's iteration.
 
     Raises:
         UserError: the file is damaged, is no checkpoint of asrgan, or holds other networks.
@@ -49,6 +52,7 @@ def check_resumable(path: Path, module: SuperResolution) -> None:
             f" {saved.get(name, 'nothing')} there and {wanted.get(name, 'nothing')} here; take the"
             " settings of the first start (config.yaml), or another output_dir."
         )
+    return checkpoint["asrgan"]["iteration"]
 
 
 class Schedule(Callback):

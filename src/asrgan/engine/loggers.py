@@ -148,9 +148,7 @@ class WandbLogger(IterationLogger):
             import wandb
 
             mode = None if wandb.api.api_key else "offline"
-            self._run = wandb.init(
-                **self._settings, mode=mode, resume="allow", reinit="create_new"
-            )
+            self._run = wandb.init(**self._settings, mode=mode, resume="allow", reinit="create_new")
             self._run.define_metric("iteration")
             self._run.define_metric("*", step_metric="iteration")
         return self._run

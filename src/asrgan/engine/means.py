@@ -25,7 +25,9 @@ class RunningMeans:
         if not self._sums:
             return {}
         sums = torch.stack(list(self._sums.values())).tolist()
-        return {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
+        return {
+            name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)
+        }
 
     def reset(self) -> None:
         """Forgets all values."""

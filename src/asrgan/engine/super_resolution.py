@@ -293,8 +293,9 @@ class SuperResolution(pl.LightningModule):
         for name, value in self._means.read().items():
             if "/loss_" in name and not math.isfinite(value):
                 raise DivergedError(
-                    f"`{name}` is no longer finite ({value}) at iteration {self.iteration}; try a"
-                    " lower optimizer.*.lr, optimizer.gradient_clip_norm=1, or trainer.precision=32-true."
+                    f"`{name}` is no longer finite ({value}) at iteration {self.iteration};"
+                    " try a lower optimizer.generator.lr, optimizer.gradient_clip_norm=1 or"
+                    " trainer.precision=32-true."
                 )
 
     def write(self, values: Mapping[str, float]) -> None:

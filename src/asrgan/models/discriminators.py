@@ -51,17 +51,15 @@ class VGGDiscriminator(nn.Module):
         widths = _stage_widths(num_features)
         num_dense = 2 * widths[-1]
 
-        self.stages = nn.ModuleList()
-        num_in = 3
-        for width in widths:
-            first_norm: Norm = "none" if num_in == 3 else norm
-            self.stages.append(
-                nn.Sequential(
-                    *_convolution(num_in, width, stride=1, norm=first_norm),
-                    *_convolution(width, width, stride=2, norm=norm),
-                )
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *_convolution(num_in, width, stride=1, norm=first_norm),
+                *_convolution(width, width, stride=2, norm=norm),
             )
-            num_in = width
+            for num_in, width, first_norm in zip(
+                (3, *widths), widths, ("none", norm, norm, norm), strict=False
+            )
+        )
         self.attention = PlacedAttention(
             attention,
             num_features=_places(widths),

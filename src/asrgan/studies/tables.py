@@ -59,7 +59,9 @@ def as_markdown(summary: Sequence[Row]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     lines[1] = ["-" * width for width in widths]
     return "".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |\n"
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |\n"
         for line in lines
     )
 

@@ -1,0 +1,5 @@
+"""``python -m asrgan`` is the command ``asrgan``."""
+
+from asrgan.cli import main
+
+main()

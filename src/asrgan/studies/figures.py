@@ -1,0 +1,127 @@
+"""Pictures of results: curves over iterations, and models side by side."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from asrgan.files import atomic_path
+
+Picture = NDArray[np.uint8]
+
+
+def plot_curves(tables: Mapping[str, Path], *, columns: Sequence[str], path: Path) -> None:
+    """Draws columns of several runs' ``metrics.csv`` over the iteration, a panel for each column.
+
+    Args:
+        tables: run name -> ``metrics.csv``; a run without a column is left out of its panel.
+        columns: the panels.
+        path: the picture, by suffix.
+    """
+    figure = Figure(figsize=(4.2 * len(columns), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(columns), squeeze=False)[0]
+    for panel, column in zip(panels, columns, strict=True):
+        for name, table in tables.items():
+            iterations, values = _read_column(table, column)
+            if values:
+                panel.plot(iterations, values, label=name, marker="." if len(values) < 30 else "")
+        panel.set_title(column, fontsize=9)
+        panel.set_xlabel("iteration", fontsize=8)
+        panel.grid(alpha=0.3)
+        if panel.lines:
+            panel.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _read_column(table: Path, column: str) -> tuple[list[int], list[float]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        points = [
+            (int(r["iteration"]), float(r[column])) for r in csv.DictReader(file) if r.get(column)
+        ]
+    return [iteration for iteration, _ in points], [value for _, value in points]
+
+
+def plot_comparison(
+    images: Mapping[str, Mapping[str, Picture]],
+    *,
+    captions: Mapping[tuple[str, str], str],
+    baseline: str,
+    crop_size_px: int,
+    num_crops: int,
+    path: Path,
+) -> None:
+    """Puts zoomed crops of several models side by side, below each other for each image.
+
+    The crops are chosen by a rule, not by taste: those where the baseline differs most from the
+    ground truth, which is the last column.
+
+    Args:
+        images: image name -> column name -> uint8 (H, W, 3), all of one size; the last column is
+            the ground truth.
+        captions: (image name, column name) -> text below the column's name, where there is one.
+        baseline: the column that decides about the crops.
+        crop_size_px: side of a crop.
+        num_crops: crops of each image; they do not overlap.
+        path: the picture, by suffix.
+    """
+    num_columns = 1 + max(len(columns) for columns in images.values())
+    num_rows = num_crops * len(images)
+    size = (2.0 * num_columns, 2.15 * num_rows)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    for panel in grid.flat:
+        panel.set_axis_off()
+    for number, (name, columns) in enumerate(images.items()):
+        truth = list(columns.values())[-1]
+        corners = _hardest_crops(columns[baseline], truth, size=crop_size_px, count=num_crops)
+        for row, (top, left) in enumerate(corners, start=number * num_crops):
+            _show_whole(grid[row][0], truth, top=top, left=left, size=crop_size_px, title=name)
+            for panel, (column, picture) in zip(grid[row][1:], columns.items(), strict=False):
+                crop = picture[top : top + crop_size_px, left : left + crop_size_px]
+                panel.imshow(crop, interpolation="nearest")
+                caption = captions.get((name, column))
+                panel.set_title("\n".join(filter(None, [column, caption])), fontsize=8)
+    _save(figure, path)
+
+
+def _show_whole(
+    panel: Axes, picture: Picture, *, top: int, left: int, size: int, title: str
+) -> None:
+    panel.imshow(picture)
+    frame = Rectangle((left, top), size, size, fill=False, edgecolor="red", linewidth=1.2)
+    panel.add_patch(frame)
+    panel.set_title(title, fontsize=8)
+
+
+def _hardest_crops(
+    baseline: Picture, truth: Picture, *, size: int, count: int
+) -> list[tuple[int, int]]:
+    """Corners (top, left) on a grid of half a crop, by falling squared error."""
+    error = ((baseline.astype(np.float32) - truth) ** 2).mean(axis=2)
+    height, width = error.shape
+    corners = [
+        (top, left)
+        for top in range(0, height - size + 1, size // 2)
+        for left in range(0, width - size + 1, size // 2)
+    ]
+    corners.sort(
+        key=lambda corner: -error[corner[0] : corner[0] + size, corner[1] : corner[1] + size].sum()
+    )
+    chosen: list[tuple[int, int]] = []
+    for top, left in corners:
+        if all(max(abs(top - other[0]), abs(left - other[1])) >= size for other in chosen):
+            chosen.append((top, left))
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with mpl.rc_context({"font.family": "DejaVu Sans"}), atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
