@@ -1,12 +1,33 @@
 """What several tests need."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
+from skimage import data
+
+from asrgan import train
+from asrgan.configuration import compose
+from asrgan.imaging import write_image
 
 # Tests run side by side, one process a core: more threads only get in each other's way.
 torch.set_num_threads(1)
+
+TINY = (
+    "data.crop_size_px=32",
+    "data.batch_size=2",
+    "data.num_workers=0",
+    "generator.num_features=8",
+    "generator.num_blocks=1",
+    "validate_every=4",
+    "checkpoint_every=2",
+    "trainer.log_every=2",
+    "trainer.sample_size_px=32",
+    "trainer.precision=32-true",
+    "trainer.accelerator=cpu",
+)
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +37,32 @@ def shared_folder() -> Path:
     if not (folder / "data" / "benchmarks").is_dir():
         pytest.skip("the folder with benchmarks and published weights (../shared) is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train`` with three photographs and ``Val`` with two, all small."""
+    folder = tmp_path_factory.mktemp("photographs")
+    sources = {"coffee": data.coffee(), "rocket": data.rocket(), "astronaut": data.astronaut()}
+    for name, picture in sources.items():
+        write_image(folder / "train" / f"{name}.png", picture[100:164, 200:272])
+    for name, corner in {"left": 40, "right": 200}.items():
+        crop = data.chelsea()[100:140, corner : corner + 48]
+        write_image(folder / "Val" / f"{name}.png", crop)
+    return folder
+
+
+@pytest.fixture
+def run_training(photographs: Path) -> Callable[..., Path]:
+    """`asrgan train` in this process: tiny networks, overrides on top; returns output_dir."""
+
+    def run(output_dir: Path, *overrides: str) -> Path:
+        folders = [f"data.train={photographs}/train", f"data.validation={photographs}/Val"]
+        experiment = [o for o in overrides if o.startswith("experiment=")]
+        others = [o for o in overrides if not o.startswith("experiment=")]
+        config = compose("train", [*experiment, "size=small", *folders, *TINY, *others])
+        output_dir.mkdir(parents=True, exist_ok=True)
+        train.run(OmegaConf.create(config), output_dir)
+        return output_dir
+
+    return run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "asrgan"
-BASE = {"errors", "files", "imaging", "provenance"}
+BASE = {"downloads", "errors", "files", "imaging", "provenance"}
 TOPICS = {"data", "models", "losses", "metrics"}
 WORKINGS = {"engine", "inference"}
 VERBS = {"train", "evaluate", "upscale", "prepare", "study", "doctor"}
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "studies": BASE | TOPICS | WORKINGS,
     "configuration": BASE | TOPICS | WORKINGS | {"studies"},
     **dict.fromkeys(VERBS, BASE | TOPICS | WORKINGS | {"studies", "configuration"}),
+    "__main__": {"cli"},
     "cli": BASE | TOPICS | WORKINGS | {"studies", "configuration"} | VERBS,
 }
 

@@ -1,6 +1,6 @@
 """Does attention help a super-resolution GAN? A first answer on photographs that pip installed.
 
-    python experiments/quickstart/run.py [--output DIR] [--perceptual FILE]
+    make quickstart [QUICKSTART="--perceptual FILE ..."]
 
 Trains a small SRResNet, and from it a small SRGAN and a small A-SRGAN for the same number of
 iterations; evaluates them beside bicubic on photographs that no network has seen. Every step is
@@ -35,8 +35,6 @@ TRAIN = (
 )
 HELD_OUT = ("astronaut", "chelsea")
 SCALE = 4
-CONTENT_ITERATIONS = 1000
-GAN_ITERATIONS = 250
 EXPERIMENTS = {"SRResNet": "srresnet_x4", "SRGAN": "srgan_x4", "A-SRGAN": "asrgan_x4"}
 
 
@@ -47,11 +45,20 @@ def main() -> None:
     parser.add_argument(
         "--perceptual", type=Path, help="distilled VGG-19: the GANs use the perceptual loss, too"
     )
+    parser.add_argument("--content-iterations", type=int, default=1000, help="of SRResNet")
+    parser.add_argument(
+        "--gan-iterations", type=int, default=250, help="of SRGAN and A-SRGAN, each"
+    )
     arguments = parser.parse_args()
     start_s = time.monotonic()
     output: Path = arguments.output
     write_photographs(output / "photographs")
-    runs = train(output, arguments.perceptual)
+    runs = train(
+        output,
+        content_iterations=arguments.content_iterations,
+        gan_iterations=arguments.gan_iterations,
+        perceptual=arguments.perceptual,
+    )
     evaluate(output, runs)
     draw(output, runs)
     print(f"\nTable     {output}/summary.md, summary.csv, per_image.csv")
@@ -73,14 +80,16 @@ def write_photographs(folder: Path) -> None:
             write_image(path, rgb)
 
 
-def train(output: Path, perceptual: Path | None) -> dict[str, Path]:
+def train(
+    output: Path, *, content_iterations: int, gan_iterations: int, perceptual: Path | None
+) -> dict[str, Path]:
     """Trains the three networks; a finished or interrupted run is taken up."""
     runs = {name: output / experiment for name, experiment in EXPERIMENTS.items()}
     for name, run in runs.items():
-        overrides = [f"max_iterations={CONTENT_ITERATIONS}", "optimizer.average_decay=0.95"]
+        overrides = [f"max_iterations={content_iterations}", "optimizer.average_decay=0.95"]
         if name != "SRResNet":
             overrides = [
-                f"max_iterations={GAN_ITERATIONS}",
+                f"max_iterations={gan_iterations}",
                 f"generator.weights={runs['SRResNet']}/generator.safetensors",
             ]
             if perceptual:

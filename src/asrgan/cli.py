@@ -124,4 +124,8 @@ def _complete(arguments: Sequence[str]) -> None:
         rest = line.split(verb, maxsplit=1)[1].lstrip()
         os.environ["COMP_LINE"] = f"{command} {rest}"
         os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-    run_verb(verb, arguments, lambda config, output_dir: None)
+    run_verb(verb, arguments, _do_nothing)
+
+
+def _do_nothing(config: DictConfig, output_dir: Path) -> None:
+    del config, output_dir  # completion ends before any task

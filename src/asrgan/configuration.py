@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def compose(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
         config = hydra.compose(verb, list(overrides), return_hydra_config=True)
     try:
         HydraConfig.instance().set_config(config)
-        keys = [key for key in config if key != "hydra"]
+        keys = [str(key) for key in config if key != "hydra"]
         plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
     finally:
         HydraConfig.instance().cfg = earlier
@@ -96,7 +97,7 @@ def _own_overrides() -> list[str]:
 
 def _flags_to_repeat(arguments: Sequence[str]) -> list[str]:
     repeated: list[str] = []
-    for flag, value in zip(arguments, arguments[1:], strict=False):
+    for flag, value in pairwise(arguments):
         if flag in ("--config-dir", "-cd"):
             repeated += [flag, value]
     return repeated

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from asrgan.data import Benchmark
 from asrgan.errors import UserError
 from asrgan.imaging import write_image
-from asrgan.metrics import LPIPS, METRICS, LPIPSUnavailableError, Protocol
+from asrgan.metrics import METRICS, Protocol, open_lpips
 from asrgan.models import BicubicUpscaler, load_generator
 from asrgan.studies import Row, as_markdown, summarize, write_rows
 
@@ -42,7 +42,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
     device = torch.device(_device(config.device))
     models = load_models(config.models, scale=config.scale)
     benchmarks = _open_benchmarks(config.benchmarks, scale=config.scale)
-    protocol = Protocol(scale=config.scale, lpips=_open_lpips(config.lpips)).to(device)
+    protocol = Protocol(scale=config.scale, lpips=open_lpips(config.lpips)).to(device)
     pictures = output_dir / "images" if config.save_images else None
     rows = list(score(models, benchmarks, protocol, device=device, pictures=pictures))
     write_rows(output_dir / "per_image.csv", rows)
@@ -119,13 +119,3 @@ def _open_benchmarks(folders: Sequence[str], *, scale: int) -> list[Benchmark]:
         if names.count(name) > 1:
             raise UserError(f"`benchmarks` has two folders named `{name}`; rename one.")
     return benchmarks
-
-
-def _open_lpips(network: str | None) -> LPIPS | None:
-    if network is None:
-        return None
-    try:
-        return LPIPS(network=network)
-    except LPIPSUnavailableError as error:
-        log.warning("The column lpips stays empty: %s", error)
-        return None

@@ -1,13 +1,13 @@
 """Files that appear whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str) -> Generator[Path]:
     """A temporary path beside ``path`` which takes its name once it is written.
 
     The temporary name keeps the suffix, since writers choose the format by it. Whatever stood

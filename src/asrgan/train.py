@@ -33,7 +33,7 @@ from uuid import uuid4
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from asrgan.data import BicubicDegradation, PhotographData
 from asrgan.engine import (
@@ -49,7 +49,7 @@ from asrgan.engine import (
 )
 from asrgan.errors import UserError
 from asrgan.files import atomic_path
-from asrgan.metrics import LPIPS, LPIPSUnavailableError, Protocol
+from asrgan.metrics import Protocol, open_lpips
 from asrgan.models import load_weights
 from asrgan.provenance import describe_run
 
@@ -123,20 +123,10 @@ def _build_module(config: DictConfig, data: PhotographData, *, is_resumed: bool)
         degradation=BicubicDegradation(scale=config.scale),
         optimization=instantiate(config.optimizer, _convert_="all"),
         validation_names=data.validation_names,
-        protocol=Protocol(scale=config.scale, lpips=_build_lpips(config.trainer.lpips)),
+        protocol=Protocol(scale=config.scale, lpips=open_lpips(config.trainer.lpips)),
         log_every=config.trainer.log_every,
         channels_last=config.trainer.channels_last,
     )
-
-
-def _build_lpips(network: str | None) -> LPIPS | None:
-    if network is None:
-        return None
-    try:
-        return LPIPS(network=network)
-    except LPIPSUnavailableError as error:
-        log.warning("LPIPS is left out: %s", error)
-        return None
 
 
 def _build_trainer(
@@ -150,7 +140,7 @@ def _build_trainer(
     settings = config.trainer
     identified = {**container, "run_id": run_id}
     loggers = [
-        instantiate(node, directory=output_dir, config=identified, _convert_="all")
+        instantiate(node, directory=output_dir, run_config=identified, _convert_="all")
         for node in config.logger.values()
     ]
     return pl.Trainer(
@@ -191,18 +181,18 @@ def _build_trainer(
     )
 
 
-@rank_zero_only
 def _describe(config: DictConfig, output_dir: Path) -> str:
     """Writes config.yaml and run.json; returns the run's identity, the same when resumed."""
-    with atomic_path(output_dir / "config.yaml") as temporary:
-        OmegaConf.save(config, temporary)
     path = output_dir / "run.json"
-    description = {"run_id": uuid4().hex[:8], "seed": config.seed, "starts": []}
+    description: dict[str, Any] = {"run_id": uuid4().hex[:8], "seed": config.seed, "starts": []}
     if path.exists():
         description = json.loads(path.read_text(encoding="utf-8"))
-    description["starts"].append(describe_run())
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
+        description["starts"].append(describe_run())
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        with atomic_path(output_dir / "config.yaml") as temporary:
+            OmegaConf.save(config, temporary)
     return description["run_id"]
 
 

@@ -29,7 +29,7 @@ def update_average(average: nn.Module, network: nn.Module, *, decay: float) -> N
 
     Source: Karras et al. 2018 (Progressive Growing of GANs), section A.1.
     """
-    averages = list(average.parameters())
-    torch._foreach_lerp_(averages, list(network.parameters()), 1 - decay)  # pyright: ignore[reportPrivateUsage]
+    for averaged, parameter in zip(average.parameters(), network.parameters(), strict=True):
+        averaged.lerp_(parameter, 1 - decay)
     for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(buffer)

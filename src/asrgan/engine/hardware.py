@@ -1,9 +1,15 @@
 """What fits the machine."""
 
+from typing import Literal
+
 import torch
 
+Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true", "64-true"]
 
-def best_precision(precision: str, *, accelerator: str) -> str:
+
+def best_precision(
+    precision: Precision, *, accelerator: str
+) -> Literal["bf16-mixed", "16-mixed", "32-true", "64-true"]:
     """``auto`` becomes bfloat16 where the hardware computes with it, else float32.
 
     Args:
@@ -18,9 +24,8 @@ def best_precision(precision: str, *, accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        has_bf16 = (
-            torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
+        # Without these instructions oneDNN emulates bfloat16, slower than float32.
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
     return "bf16-mixed" if has_bf16 else "32-true"
 
 

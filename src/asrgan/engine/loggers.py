@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from asrgan.errors import UserError
 from asrgan.files import atomic_path
@@ -104,8 +104,8 @@ class WandbLogger(IterationLogger):
 
     Args:
         directory: the run's output folder; W&B keeps its files in ``wandb/`` below it.
-        config: the resolved configuration, plain containers; its ``run_id`` is the W&B run's, the
-            same for a resumed run.
+        run_config: the resolved configuration, plain containers; its ``run_id`` is the W&B run's,
+            the same for a resumed run.
         project: W&B project.
         entity: W&B user or team; None: the key's default.
         group: runs that belong together; or None.
@@ -117,7 +117,7 @@ class WandbLogger(IterationLogger):
         self,
         *,
         directory: Path,
-        config: Mapping[str, object],
+        run_config: Mapping[str, object],
         project: str,
         entity: str | None,
         group: str | None,
@@ -127,8 +127,8 @@ class WandbLogger(IterationLogger):
         super().__init__()
         self._settings: dict[str, Any] = {
             "dir": str(directory),
-            "config": dict(config),
-            "id": config["run_id"],
+            "config": dict(run_config),
+            "id": run_config["run_id"],
             "project": project,
             "entity": entity,
             "group": group,
@@ -178,13 +178,13 @@ class TensorBoardLogger(IterationLogger):
 
     Args:
         directory: the run's output folder.
-        config: the resolved configuration, shown as text.
+        run_config: the resolved configuration, shown as text.
 
     Raises:
         UserError: the package tensorboard is not installed.
     """
 
-    def __init__(self, *, directory: Path, config: Mapping[str, object]) -> None:
+    def __init__(self, *, directory: Path, run_config: Mapping[str, object]) -> None:
         super().__init__()
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -194,7 +194,7 @@ class TensorBoardLogger(IterationLogger):
                 " try: pip install 'asrgan[tensorboard]'."
             ) from error
         self._folder = directory / "tensorboard"
-        self._config = json.dumps(config, indent=2)
+        self._config = json.dumps(run_config, indent=2)
         self._writer_class = SummaryWriter
         self._writer: Any = None
 

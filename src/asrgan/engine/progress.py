@@ -23,7 +23,7 @@ class Progress(Callback):
     def __init__(self, *, max_iterations: int, metric: str) -> None:
         self.max_iterations = max_iterations
         self.metric = metric
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Opens the bar where the run goes on."""

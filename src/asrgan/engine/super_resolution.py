@@ -131,6 +131,7 @@ class SuperResolution(pl.LightningModule):
         )
         self.averaged_generator = start_average(self.generator)
         self.content_losses = nn.ModuleDict(content_losses)
+        self._content_weights = {name: loss.weight for name, loss in content_losses.items()}
         self.adversarial_loss = adversarial_loss
         self.degradation = degradation
         self.optimization = optimization
@@ -141,9 +142,10 @@ class SuperResolution(pl.LightningModule):
         self._memory_format = memory_format
         self._means = RunningMeans()
         scores = [*protocol.metrics, *(f"loss_{name}" for name in content_losses), "content_loss"]
-        self._validation_means = nn.ModuleList(
-            nn.ModuleDict({score: MeanMetric() for score in scores}) for _ in self.validation_names
-        )
+        # MeanMetric gathers sums and counts of all processes, so each image counts once.
+        self._validation_means = [
+            {score: MeanMetric() for score in scores} for _ in self.validation_names
+        ]
         self._last_write_s: float | None = None
         self._images_since_write = 0
         self._write_gradient_norms = False
@@ -184,7 +186,7 @@ class SuperResolution(pl.LightningModule):
     def _step_generator(self, sr_image: Tensor, hr_image: Tensor) -> None:
         total = sr_image.new_zeros((), dtype=torch.float32)
         for name, value in self._content_values(sr_image, hr_image).items():
-            total = total + self.content_losses[name].weight * value
+            total = total + self._content_weights[name] * value
             self._means.add(f"train/loss_g/{name}", value)
         if self.discriminator is not None and self.adversarial_loss is not None:
             self.discriminator.requires_grad_(False)
@@ -235,7 +237,7 @@ class SuperResolution(pl.LightningModule):
         schedules = self.lr_schedulers() or []
         for schedule in schedules if isinstance(schedules, list) else [schedules]:
             for _ in range(self.optimization.accumulate):  # schedules count iterations
-                schedule.step()
+                schedule.step()  # pyright: ignore[reportCallIssue] - no plateau schedules here
 
     @property
     def _completes_a_step(self) -> bool:
@@ -328,7 +330,7 @@ class SuperResolution(pl.LightningModule):
         self.protocol.to(self.device)
         for means in self._validation_means:
             for mean in means.values():
-                mean.reset()
+                mean.to(self.device).reset()
 
     def validation_step(
         self, batch: BenchmarkImage, batch_index: int, dataloader_idx: int = 0
@@ -341,7 +343,7 @@ class SuperResolution(pl.LightningModule):
         content = self._content_values(sr_image, batch.hr_image)
         scores |= {f"loss_{name}": value for name, value in content.items()}
         scores["content_loss"] = sum(
-            self.content_losses[name].weight * value for name, value in content.items()
+            self._content_weights[name] * value for name, value in content.items()
         )
         for name, mean in self._validation_means[dataloader_idx].items():
             mean.update(scores[name])

@@ -1,11 +1,7 @@
 """LPIPS: how different two pictures look, judged by a network."""
 
+import logging
 import pickle
-import socket
-from collections.abc import Generator
-from contextlib import contextmanager
-from http.client import HTTPException
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,19 +9,17 @@ from torch import Tensor, nn
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
+from asrgan.downloads import WeightsUnavailableError, fetch_weights
 from asrgan.errors import UserError
 
-_CONNECTION_TIMEOUT_S = 10.0
+log = logging.getLogger(__name__)
+
 _MINIMUM_SIZE_PX = 32  # AlexNet's last feature map vanishes below 31 px
 _BACKBONES = {
     "alex": AlexNet_Weights.DEFAULT,
     "vgg": VGG16_Weights.DEFAULT,
     "squeeze": SqueezeNet1_1_Weights.DEFAULT,
 }
-
-
-class LPIPSUnavailableError(UserError):
-    """The backbone's ImageNet weights are neither cached nor downloadable."""
 
 
 class LPIPS(nn.Module):
@@ -39,8 +33,8 @@ class LPIPS(nn.Module):
 
     Raises:
         UserError: no such network.
-        LPIPSUnavailableError: the weights can be neither read nor downloaded; the message names
-            the file, the folder and the address.
+        WeightsUnavailableError: the weights can be neither read nor downloaded; the message names
+            the file's path and the address.
 
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
     Metric", eq. 1.
@@ -53,20 +47,13 @@ class LPIPS(nn.Module):
                 f"`network` (={network!r}) of LPIPS must be one of {', '.join(_BACKBONES)}."
             )
         self.network_name = network
-        url = _BACKBONES[network].url
-        file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+        path = fetch_weights(_BACKBONES[network].url, purpose="LPIPS")
         try:
-            with _connection_timeout(_CONNECTION_TIMEOUT_S):
-                metric = LearnedPerceptualImagePatchSimilarity(network, normalize=True)
-        except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            if file.exists():
-                raise LPIPSUnavailableError(
-                    f"LPIPS cannot read the weights {file} ({type(error).__name__}); delete the "
-                    f"file, then it is downloaded again from {url}."
-                ) from error
-            raise LPIPSUnavailableError(
-                f"LPIPS needs the weights {file.name}: not in {file.parent}, and the download "
-                f"from {url} failed ({error}); put the file into that folder."
+            metric = LearnedPerceptualImagePatchSimilarity(network, normalize=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise WeightsUnavailableError(
+                f"LPIPS cannot read {path} ({type(error).__name__}); delete the file, then it is"
+                " downloaded again."
             ) from error
         self._network = metric.net  # the metric around it returns means only, not values per image
 
@@ -94,12 +81,16 @@ class LPIPS(nn.Module):
             return self._network(sr_image.float(), hr_image.float(), normalize=True).flatten()
 
 
-@contextmanager
-def _connection_timeout(seconds: float) -> Generator[None]:
-    """Ends a connection that stays silent; torch.hub alone would wait for ever."""
-    previous = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+def open_lpips(network: Literal["alex", "vgg", "squeeze"] | None) -> LPIPS | None:
+    """LPIPS where it is asked for and its weights can be had; else None, with a line that says why.
+
+    Raises:
+        UserError: no such network.
+    """
+    if network is None:
+        return None
     try:
-        yield
-    finally:
-        socket.setdefaulttimeout(previous)
+        return LPIPS(network=network)
+    except WeightsUnavailableError as error:
+        log.warning("LPIPS stays empty: %s", error)
+        return None

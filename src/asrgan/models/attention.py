@@ -73,7 +73,8 @@ class FlexibleSelfAttention(nn.Module):
         attended = attended[..., : tokens[2].shape[2]].transpose(1, 2)
         attended = attended.unflatten(2, pooled.shape[-2:])
         resized = self.resize(self.output(attended))[..., :height, :width]
-        return features + self.gamma * resized
+        # In the features' precision: a float32 gamma would make all that follows float32.
+        return features + self.gamma.to(resized.dtype) * resized
 
     def attention_map(self, features: Tensor) -> Tensor:
         """How much each pooled position attends to each other one.

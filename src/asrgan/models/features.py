@@ -1,9 +1,6 @@
 """Frozen feature networks for perceptual losses: VGG-19, and a narrow one distilled from it."""
 
-import socket
-from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
-from http.client import HTTPException
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VGG19_Weights
 
+from asrgan.downloads import cached_path, fetch_weights
 from asrgan.errors import UserError
 from asrgan.models.files import read_pickle
 
@@ -19,7 +17,6 @@ _STAGES = (2, 2, 4, 4, 4)  # convolutions: Simonyan & Zisserman 2014, table 1, c
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 _URL = VGG19_Weights.IMAGENET1K_V1.url
-_TIMEOUT_S = 20.0
 
 _Padding = Literal["zeros", "reflect"]
 
@@ -45,7 +42,7 @@ class VGG19Features(nn.Module):
 
     def __init__(self, *, weights: str | Path | None) -> None:
         super().__init__()
-        path = _downloaded() if weights is None else Path(weights)
+        path = Path(weights) if weights else fetch_weights(_URL, purpose="The perceptual loss")
         published = read_pickle(path)
         names = _convolution_names(_STAGES)
         numbers = zip(names, _torchvision_numbers(), strict=True)
@@ -117,7 +114,7 @@ class DistilledVGG19Features(nn.Module):
 
 def vgg19_is_at_hand() -> bool:
     """Whether torchvision's VGG-19 weights are in its cache, so that nothing is downloaded."""
-    return _cached_path().is_file()
+    return cached_path(_URL).is_file()
 
 
 def _extract(
@@ -194,36 +191,3 @@ def _convolution(
         convolution = nn.Conv2d(num_in, num_out, size, padding=size // 2, padding_mode=padding_mode)
     convolution.load_state_dict({"weight": weight, "bias": bias}, assign=True)
     return convolution
-
-
-def _cached_path() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(_URL).name
-
-
-def _downloaded() -> Path:
-    """Torchvision's VGG-19 weights in its cache; fetched if they are not there yet."""
-    path = _cached_path()
-    if path.is_file():
-        return path
-    hash_prefix = path.stem.rpartition("-")[2]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _network_timeout(_TIMEOUT_S):
-            torch.hub.download_url_to_file(_URL, str(path), hash_prefix=hash_prefix)
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: wrong hash
-        raise UserError(
-            f"VGG-19's ImageNet weights are missing: `{path}` is not there and {_URL} could not "
-            f"be downloaded ({error}); put the file there, or give another one's path."
-        ) from error
-    return path
-
-
-@contextmanager
-def _network_timeout(seconds: float) -> Generator[None]:
-    """A network that answers nothing becomes an error; urllib by itself would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

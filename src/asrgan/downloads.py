@@ -1,0 +1,49 @@
+"""Published weights from torchvision's cache, or fetched into it."""
+
+import socket
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+
+from asrgan.errors import UserError
+
+_TIMEOUT_S = 10.0  # of a silent connection; urllib by itself would wait for ever
+
+
+class WeightsUnavailableError(UserError):
+    """Weights that are neither cached nor downloadable."""
+
+
+def cached_path(url: str) -> Path:
+    """Where torchvision keeps the file of this address, ``$TORCH_HOME/hub/checkpoints``."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+def fetch_weights(url: str, *, purpose: str) -> Path:
+    """The cached file of an address; it is downloaded first if it is not there.
+
+    Args:
+        url: of torchvision; the file's name ends in the head of its hash, which is checked.
+        purpose: what needs it, for the message.
+
+    Raises:
+        WeightsUnavailableError: names the purpose, the file's path and the address.
+    """
+    path = cached_path(url)
+    if path.is_file():
+        return path
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_S)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hash_prefix = path.stem.rpartition("-")[2]
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix)
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: wrong hash
+        raise WeightsUnavailableError(
+            f"{purpose} needs {path}, which is not there, and {url} could not be downloaded"
+            f" ({error}); put the file there."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    return path

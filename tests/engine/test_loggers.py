@@ -1,0 +1,113 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wandb
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from asrgan.engine import MetricsTable, TensorBoardLogger, WandbLogger
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_new_name_makes_a_column_and_keeps_the_earlier_rows(tmp_path: Path):
+    table = MetricsTable(tmp_path / "metrics.csv")
+    table.log_metrics({"a": 1.5}, step=1)
+    table.log_metrics({"a": 2.5}, step=2)
+    table.log_metrics({"b": 3.5}, step=2)
+    assert rows_of(tmp_path / "metrics.csv") == [
+        {"iteration": "1", "a": "1.5", "b": ""},
+        {"iteration": "2", "a": "2.5", "b": ""},
+        {"iteration": "2", "a": "", "b": "3.5"},
+    ]
+
+
+def test_a_resumed_run_drops_later_rows_and_a_line_without_its_end(tmp_path: Path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("iteration,a\n1,1.0\n2,2.0\n3,3.0\n1", encoding="utf-8")
+    table = MetricsTable(path)
+    table.resume_from(2)
+    table.log_metrics({"a": 4.0}, step=3)
+    assert [(row["iteration"], row["a"]) for row in rows_of(path)] == [
+        ("1", "1.0"),
+        ("2", "2.0"),
+        ("3", "4.0"),
+    ]
+
+
+def test_a_fresh_run_resumes_from_nothing(tmp_path: Path):
+    MetricsTable(tmp_path / "metrics.csv").resume_from(0)
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+@pytest.fixture
+def wandb_logger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WandbLogger:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(wandb.api, "_api", None, raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    return WandbLogger(
+        directory=tmp_path,
+        run_config={"run_id": "abc123", "generator": {"num_blocks": 6}},
+        project="asrgan",
+        entity=None,
+        group="a study",
+        name=None,
+        tags=["small"],
+    )
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("success", 0), ("failed", 1)])
+def test_wandb_works_without_a_key_and_marks_how_the_run_ended(
+    wandb_logger: WandbLogger, tmp_path: Path, status: str, exit_code: int
+):
+    wandb_logger.log_metrics({"val/Set5/psnr_y_db": 28.4}, step=10)
+    wandb_logger.log_picture("val/samples", np.zeros((4, 4, 3), np.uint8), step=10)
+    wandb_logger.finalize(status)
+    offline = list(tmp_path.glob("wandb/offline-run-*-abc123/*.wandb"))
+    assert len(offline) == 1
+    records = _records(offline[0])
+    exits = [
+        record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"
+    ]
+    assert exits == [exit_code]
+    history = [
+        {item.key or item.nested_key[-1]: json.loads(item.value_json) for item in r.history.item}
+        for r in records
+        if r.WhichOneof("record_type") == "history"
+    ]
+    assert history[0]["iteration"] == 10
+    assert history[0]["val/Set5/psnr_y_db"] == 28.4
+    assert history[1]["val/samples"]["_type"] == "image-file"
+    assert wandb.run is None
+
+
+def _records(path: Path) -> list[wandb.proto.wandb_internal_pb2.Record]:
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    store = DataStore()
+    store.open_for_scan(str(path))
+    records = []
+    while (content := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(content)
+        records.append(record)
+    return records
+
+
+def test_tensorboard_shows_values_pictures_and_the_configuration_by_iteration(tmp_path: Path):
+    logger = TensorBoardLogger(directory=tmp_path, run_config={"scale": 4})
+    logger.log_metrics({"train/loss_g/total": 0.25}, step=7)
+    logger.log_picture("val/samples", np.zeros((4, 4, 3), np.uint8), step=7)
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    scalar = events.Scalars("train/loss_g/total")[0]
+    assert (scalar.step, scalar.value) == (7, 0.25)
+    assert events.Images("val/samples")[0].step == 7
+    assert b'"scale": 4' in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0]

@@ -1,0 +1,442 @@
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import albumentations
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from asrgan.data import Benchmark, BicubicDegradation, PhotographData
+from asrgan.engine import Optimization, Schedule, SuperResolution
+from asrgan.errors import DivergedError, UserError
+from asrgan.losses import (
+    HingeLoss,
+    L1Loss,
+    NonSaturatingLoss,
+    PerceptualLoss,
+    RelativisticAverageLoss,
+)
+from asrgan.metrics import Protocol
+from asrgan.models import SRGANGenerator, UNetDiscriminator, VGGDiscriminator
+
+Parameters = dict[str, Tensor]
+
+
+def make_generator(**changes: Any) -> SRGANGenerator:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "scale": 4,
+        "num_features": 8,
+        "num_blocks": 1,
+        "norm": "batch",
+        "trunk_end": "norm",
+        "output": "linear",
+        "spectral_norm": False,
+        "spectral_norm_output": False,
+        "attention": [],
+        "pool_size": 2,
+        "attention_resize": "transposed",
+    }
+    return SRGANGenerator(**(settings | changes))
+
+
+def make_discriminator(**changes: Any) -> VGGDiscriminator:
+    torch.manual_seed(1)
+    settings: dict[str, Any] = {
+        "num_features": 8,
+        "norm": "batch",
+        "spectral_norm": False,
+        "attention": [],
+        "pool_size": 2,
+        "attention_resize": "transposed",
+    }
+    return VGGDiscriminator(**(settings | changes))
+
+
+def make_optimization(**changes: Any) -> Optimization:
+    settings: dict[str, Any] = {
+        "generator": partial(torch.optim.Adam, lr=1e-3),
+        "discriminator": partial(torch.optim.Adam, lr=1e-3),
+        "generator_schedule": None,
+        "discriminator_schedule": None,
+        "gradient_clip_norm": None,
+        "accumulate": 1,
+        "discriminator_steps": 1,
+        "average_decay": 0.9,
+    }
+    return Optimization(**(settings | changes))
+
+
+def make_module(
+    module_class: type[SuperResolution] = SuperResolution, **changes: Any
+) -> SuperResolution:
+    settings: dict[str, Any] = {
+        "generator": make_generator(),
+        "discriminator": make_discriminator(),
+        "content_losses": {"pixel": L1Loss(weight=1.0)},
+        "adversarial_loss": NonSaturatingLoss(weight=1e-2),
+        "degradation": BicubicDegradation(scale=4),
+        "optimization": make_optimization(),
+        "validation_names": [],
+        "protocol": Protocol(scale=4, lpips=None),
+        "log_every": 1,
+        "channels_last": False,
+    }
+    return module_class(**(settings | changes))
+
+
+@pytest.fixture
+def fit(photographs: Path, tmp_path: Path) -> Callable[..., pl.Trainer]:
+    def fit(
+        module: SuperResolution,
+        *,
+        iterations: int,
+        batch_size: int = 2,
+        callbacks: tuple[Callback, ...] = (),
+        precision: str = "32-true",
+    ) -> pl.Trainer:
+        data = PhotographData(
+            train=photographs / "train",
+            validation=photographs / "Val" if module.validation_names else None,
+            scale=4,
+            crop_size_px=32,
+            batch_size=batch_size,
+            num_workers=0,
+            seed=1,
+            max_iterations=iterations,
+            cache_mib=64,
+            augmentation=[albumentations.HorizontalFlip(p=0.5)],
+            validation_crop_size_px=None,
+            validation_limit=None,
+        )
+        schedule = Schedule(
+            validate_every=1 if module.validation_names else None, max_iterations=iterations
+        )
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            precision=precision,
+            max_epochs=1,
+            callbacks=[schedule, *callbacks],
+            check_val_every_n_epoch=None,
+            val_check_interval=Schedule.NEVER,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(module, data)
+        return trainer
+
+    return fit
+
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*overridden `on_after_batch_transfer`"),
+    pytest.mark.filterwarnings("ignore:.*GPU available but not used"),
+]
+
+
+def parameters_of(network: nn.Module) -> Parameters:
+    return {name: p.detach().clone() for name, p in network.named_parameters()}
+
+
+def changed(before: Parameters, network: nn.Module) -> set[str]:
+    return {n for n, p in network.named_parameters() if not torch.equal(before[n], p)}
+
+
+class StepWatcher(SuperResolution):
+    """Notes what each of the two steps changes."""
+
+    def _step_generator(self, sr_image: Tensor, hr_image: Tensor) -> None:
+        before_g, before_d = parameters_of(self.generator), parameters_of(self.discriminator)
+        super()._step_generator(sr_image, hr_image)
+        assert changed(before_g, self.generator) == set(before_g)
+        assert not changed(before_d, self.discriminator)
+        assert all(p.grad is None for p in self.discriminator.parameters())
+        assert all(p.requires_grad for p in self.discriminator.parameters())
+
+    def _step_discriminator(self, sr_image: Tensor, hr_image: Tensor) -> None:
+        before_g, before_d = parameters_of(self.generator), parameters_of(self.discriminator)
+        super()._step_discriminator(sr_image, hr_image)
+        assert changed(before_d, self.discriminator) == set(before_d)
+        assert not changed(before_g, self.generator)
+        assert all(p.grad is None for p in self.generator.parameters())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"adversarial_loss": RelativisticAverageLoss(weight=1e-2)},
+        {"optimization": make_optimization(gradient_clip_norm=0.1)},
+    ],
+    ids=["non-saturating", "relativistic", "clipped"],
+)
+def test_each_step_changes_every_parameter_of_its_own_network_and_none_of_the_other(
+    fit: Callable[..., pl.Trainer], changes: Mapping[str, Any]
+):
+    fit(make_module(StepWatcher, **changes), iterations=2)
+
+
+def test_a_spectrally_normalized_attention_gan_trains_every_parameter_but_those_behind_gamma(
+    fit: Callable[..., pl.Trainer],
+):
+    module = make_module(
+        generator=make_generator(spectral_norm=True, attention=[{"after": "trunk"}]),
+        discriminator=make_discriminator(
+            norm="none", spectral_norm=True, attention=[{"after": "stage3"}]
+        ),
+        adversarial_loss=HingeLoss(weight=1e-2),
+    )
+    before = parameters_of(module.generator), parameters_of(module.discriminator)
+    fit(module, iterations=2)  # gamma moves from 0 in the first, what is behind it in the second
+    assert changed(before[0], module.generator) == set(before[0])
+    assert changed(before[1], module.discriminator) == set(before[1])
+
+
+def test_the_unet_discriminator_trains(fit: Callable[..., pl.Trainer]):
+    unet = UNetDiscriminator(
+        num_features=8, spectral_norm=True, attention=[], pool_size=2, attention_resize="nearest"
+    )
+    before = parameters_of(unet)
+    fit(make_module(discriminator=unet), iterations=1)
+    assert changed(before, unet) == set(before)
+
+
+def test_the_optimizers_hold_each_trained_parameter_once():
+    module = make_module()
+    optimizers, schedules = module.configure_optimizers()
+    held = [
+        {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in optimizers
+    ]
+    assert held[0] == {id(p) for p in module.generator.parameters()}
+    assert held[1] == {id(p) for p in module.discriminator.parameters()}
+    assert not held[0] & held[1]
+    assert schedules == []
+
+
+class FrozenFeatures(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3).requires_grad_(False)
+
+    def forward(self, image: Tensor, layers: Any) -> dict[str, Tensor]:
+        return {layer: self.layer(image) for layer in layers}
+
+
+def test_a_frozen_network_is_in_no_optimizer_and_no_checkpoint(
+    fit: Callable[..., pl.Trainer], tmp_path: Path
+):
+    features = FrozenFeatures()
+    frozen = parameters_of(features)
+    perceptual = PerceptualLoss(
+        features, weight=1.0, layers={"conv": 1.0}, feature_scale=1.0, distance="l2"
+    )
+    module = make_module(content_losses={"pixel": L1Loss(weight=1.0), "perceptual": perceptual})
+    trainer = fit(module, iterations=1)
+    assert not changed(frozen, features)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    state = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
+    parts = {name.split(".")[0] for name in state}
+    assert parts == {"generator", "discriminator", "averaged_generator"}
+
+
+def test_iterations_count_batches_while_lightning_counts_the_steps_of_both_networks(
+    fit: Callable[..., pl.Trainer],
+):
+    module = make_module()
+    trainer = fit(module, iterations=3)
+    assert module.iteration == 3
+    assert trainer.global_step == 6
+
+
+class Averages(Callback):
+    """Recomputes the average by hand, from the weights after each iteration."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.expected: Parameters = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.expected = parameters_of(pl_module.generator)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
+    ) -> None:
+        for name, p in pl_module.generator.named_parameters():
+            self.expected[name] = self.decay * self.expected[name] + (1 - self.decay) * p.detach()
+
+
+def test_the_average_is_of_parameters_and_leaves_spectral_vectors_of_unit_length(
+    fit: Callable[..., pl.Trainer],
+):
+    module = make_module(generator=make_generator(spectral_norm=True))
+    averages = Averages(decay=0.9)
+    fit(module, iterations=4, callbacks=(averages,))
+    for name, parameter in module.averaged_generator.named_parameters():
+        torch.testing.assert_close(parameter, averages.expected[name])
+    live = dict(module.generator.named_buffers())
+    for name, buffer in module.averaged_generator.named_buffers():
+        assert torch.equal(buffer, live[name])
+        if name.endswith((".u", ".v")):
+            assert buffer.norm() == pytest.approx(1)
+
+
+def sgd_run(fit: Callable[..., pl.Trainer], *, batch_size: int, accumulate: int) -> Parameters:
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    module = make_module(
+        generator=make_generator(norm="none"),
+        discriminator=make_discriminator(norm="none"),
+        optimization=make_optimization(generator=sgd, discriminator=sgd, accumulate=accumulate),
+    )
+    fit(module, iterations=2 * accumulate, batch_size=batch_size)
+    return parameters_of(module.generator) | {
+        f"d.{n}": p for n, p in parameters_of(module.discriminator).items()
+    }
+
+
+def test_two_accumulated_batches_step_like_one_of_twice_the_size(
+    fit: Callable[..., pl.Trainer],
+):
+    whole = sgd_run(fit, batch_size=4, accumulate=1)
+    halves = sgd_run(fit, batch_size=2, accumulate=2)
+    torch.testing.assert_close(halves, whole, rtol=1e-4, atol=1e-6)
+
+
+class Changes(Callback):
+    """Which network each iteration changed."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[bool, bool]] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
+    ) -> None:
+        self.g, self.d = parameters_of(pl_module.generator), parameters_of(pl_module.discriminator)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
+    ) -> None:
+        in_d = bool(changed(self.d, pl_module.discriminator))
+        self.log.append((bool(changed(self.g, pl_module.generator)), in_d))
+
+
+def test_the_generator_steps_once_in_so_many_discriminator_steps(
+    fit: Callable[..., pl.Trainer],
+):
+    changes = Changes()
+    module = make_module(optimization=make_optimization(discriminator_steps=3))
+    fit(module, iterations=4, callbacks=(changes,))
+    assert changes.log == [(True, True), (False, True), (False, True), (True, True)]
+
+
+def test_schedules_count_iterations_whatever_is_accumulated(fit: Callable[..., pl.Trainer]):
+    schedule = partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[4], gamma=0.1)
+    optimization = make_optimization(generator_schedule=schedule, accumulate=2)
+    module = make_module(optimization=optimization)
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_train_batch_end(self, *args: object) -> None:
+            rates.append(module._optimizers[0].param_groups[0]["lr"])
+
+    fit(module, iterations=6, callbacks=(Rates(),))
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4, 1e-4, 1e-4])
+
+
+def test_clipping_bounds_the_step_of_each_network(fit: Callable[..., pl.Trainer]):
+    sgd = partial(torch.optim.SGD, lr=1.0)
+    module = make_module(
+        optimization=make_optimization(generator=sgd, discriminator=sgd, gradient_clip_norm=1e-3)
+    )
+    before = parameters_of(module.generator), parameters_of(module.discriminator)
+    fit(module, iterations=1)
+    for earlier, network in zip(before, (module.generator, module.discriminator), strict=True):
+        squares = [(p.detach() - earlier[n]).square().sum() for n, p in network.named_parameters()]
+        assert torch.stack(squares).sum().sqrt() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_bfloat16_keeps_float32_weights_and_comes_near_float32(fit: Callable[..., pl.Trainer]):
+    networks = []
+    for precision in ("32-true", "bf16-mixed"):
+        module = make_module(
+            generator=make_generator(spectral_norm=True, attention=[{"after": "trunk"}]),
+            optimization=make_optimization(generator=partial(torch.optim.SGD, lr=0.1)),
+        )
+        fit(module, iterations=2, precision=precision)
+        networks.append(module.generator)
+    for exact, short in zip(*(n.parameters() for n in networks), strict=True):
+        assert short.dtype == torch.float32
+        torch.testing.assert_close(short, exact, rtol=0.1, atol=0.02)
+
+
+class BrokenLoss(L1Loss):
+    """Not a number from the third call on."""
+
+    calls = 0
+
+    def forward(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
+        self.calls += 1
+        value = super().forward(sr_image, hr_image)
+        return value * float("nan") if self.calls > 2 else value
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_iteration(
+    fit: Callable[..., pl.Trainer],
+):
+    module = make_module(content_losses={"pixel": BrokenLoss(weight=1.0)}, log_every=100)
+    with pytest.raises(DivergedError, match=r"`train/loss_g/pixel` .* \(nan\) at iteration 3"):
+        fit(module, iterations=5)
+
+
+def test_validation_scores_are_those_of_the_protocol(
+    fit: Callable[..., pl.Trainer], photographs: Path
+):
+    module = make_module(validation_names=["Val"])
+    fit(module, iterations=1)
+    protocol = Protocol(scale=4, lpips=None)
+    expected = []
+    with torch.no_grad():
+        for _, lr_image, hr_image in Benchmark(photographs / "Val", scale=4):
+            sr_image = module.averaged_generator.eval()(lr_image[None])
+            expected.append(protocol(sr_image, hr_image[None])[0]["psnr_y_db"])
+    assert module.validation_scores["psnr_y_db"] == pytest.approx(sum(expected) / 2, abs=1e-4)
+    assert module.validation_scores["content_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"discriminator": None}, "`discriminator` and `loss.adversarial` go together"),
+        ({"adversarial_loss": None}, "`discriminator` and `loss.adversarial` go together"),
+        (
+            {"discriminator": None, "adversarial_loss": None, "content_losses": {}},
+            "`loss` must name at least one loss",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(changes: Mapping[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        make_module(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accumulate": 0}, r"`optimizer.accumulate` \(=0\) must be at least 1"),
+        ({"discriminator_steps": 0}, r"`optimizer.discriminator_steps` \(=0\)"),
+        ({"average_decay": 1.0}, r"`optimizer.average_decay` \(=1.0\) must be in \[0, 1\)"),
+    ],
+)
+def test_an_optimization_out_of_range_is_refused(changes: Mapping[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        make_optimization(**changes)

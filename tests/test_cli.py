@@ -1,0 +1,192 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from asrgan import cli
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def asrgan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    """The command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["asrgan", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_names_the_verbs(asrgan: Run, arguments: Sequence[str]):
+    result = asrgan(*arguments)
+    assert result.code == 0
+    for verb in cli.VERBS:
+        assert f"  {verb}" in result.out
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_help_of_a_verb_has_examples_and_the_groups(asrgan: Run, verb: str):
+    result = asrgan(verb, "--help")
+    assert f"asrgan {verb}" in result.out
+    assert "Examples:" in result.out
+    assert "experiment            asrgan_x4, srgan_finetune_x4" in result.out
+
+
+def test_help_does_not_load_torch():
+    code = (
+        "import sys; sys.argv = ['asrgan', 'train', '--help']; from asrgan import cli; cli.main();"
+    )
+    command = [sys.executable, "-c", code + "assert 'torch' not in sys.modules"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_the_configuration_is_shown_without_running(asrgan: Run, tmp_path: Path):
+    result = asrgan("train", "experiment=asrgan_x4", "--cfg", "job")
+    assert result.code == 0
+    assert "spectral_norm: true" in result.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "`trian` is no verb; try one of: train, evaluate."),
+        (["train", "max_iteration=3"], "did you mean max_iterations?"),
+        (
+            ["train", "data.tarin=x"],
+            "`data.tarin` is no key of `asrgan train`; did you mean data.train",
+        ),
+        (["train", "experiment=srgan_x3"], "Could not find 'experiment/srgan_x3'"),
+        (["train", "seed"], "seed"),
+        (["train"], "`data.train` has no value; give it: data.train=..."),
+        (["evaluate", "benchmarks=[x]"], "`models` has no value"),
+        (["train", "data.train=.", "data.validation=null"], "no image"),
+        (
+            ["train", "data.train=.", "data.validation=null", "data.crop_size_px=95"],
+            "`crop_size_px` (=95) must be a positive multiple of `scale` (=4); try 96.",
+        ),
+        (
+            ["train", "data.train=.", "data.validation=null", "+generator.depth=3"],
+            "SRGANGenerator",
+        ),
+        (["evaluate", "models=[a.pth]", "benchmarks=[x]"], "`a.pth` does not exist"),
+        (["evaluate", "models=[]", "benchmarks=[x]"], "`models` names no model"),
+        (["evaluate", "models=[bicubic]", "benchmarks=[x]"], "x does not exist"),
+        (["evaluate", "models=[bicubic]", "benchmarks=[]"], "`benchmarks` names no folder"),
+        (["evaluate", "models=[bicubic,bicubic]", "benchmarks=[x]"], "two models named `bicubic`"),
+        (["evaluate", "models=[bicubic]", "benchmarks=[x]", "device=cuda:9"], "torch finds no GPU"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    asrgan: Run, tmp_path: Path, arguments: Sequence[str], message: str
+):
+    result = asrgan(*arguments)
+    assert result.code == 2
+    assert result.err.startswith("asrgan: ")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_debug_shows_the_traceback(asrgan: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ASRGAN_DEBUG", "1")
+    result = asrgan("evaluate", "models=[]", "benchmarks=[x]")
+    assert "Traceback" in result.err
+    assert result.code == 2
+
+
+def test_an_error_of_our_own_keeps_its_traceback(asrgan: Run, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("asrgan.evaluate.run", broken)
+    result = asrgan("evaluate", "models=[bicubic]", "benchmarks=[x]")
+    assert result.code == 1
+    assert "Traceback" in result.err
+    assert "ZeroDivisionError: a bug" in result.err
+
+
+def test_two_runs_never_share_a_default_folder(asrgan: Run, monkeypatch: pytest.MonkeyPatch):
+    folders: list[Path] = []
+    monkeypatch.setattr("asrgan.evaluate.run", lambda config, folder: folders.append(folder))
+    for _ in range(3):
+        asrgan("evaluate", "models=[bicubic]", "benchmarks=[x]")
+    assert len(set(folders)) == 3
+    assert {folder.parent.relative_to(Path.cwd()) for folder in folders} == {
+        Path("outputs/evaluate")
+    }
+
+
+def test_each_run_of_a_sweep_has_its_own_folder_and_arguments(
+    asrgan: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    seen: list[tuple[int, str, list[str]]] = []
+
+    def note(config: object, folder: Path) -> None:
+        seen.append((config.seed, folder.name, sys.argv))
+
+    monkeypatch.setattr("asrgan.train.run", note)
+    result = asrgan(
+        "train", "-m", "seed=5,7", "data.train=x", "data.validation=y", f"output_dir={tmp_path}/s"
+    )
+    assert result.code == 0, result.err
+    assert [(seed, name) for seed, name, _ in seen] == [(5, "0"), (7, "1")]
+    # A further process of DDP would be started with these: one job, not the sweep.
+    assert seen[1][2] == [
+        "asrgan",
+        "train",
+        "seed=7",
+        "data.train=x",
+        "data.validation=y",
+        f"output_dir={tmp_path}/s/1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("asrgan ", "train evaluate"),
+        ("asrgan tr", "train evaluate"),
+        ("asrgan train experiment=srr", "experiment=srresnet_x4"),
+        ("asrgan train generator.num_b", "generator.num_blocks="),
+        ("asrgan evaluate save", "save_images="),
+    ],
+)
+def test_tab_completes_verbs_groups_and_keys(
+    asrgan: Run, monkeypatch: pytest.MonkeyPatch, line: str, expected: str
+):
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert expected in asrgan("-sc", "query=bash").out
+
+
+def test_the_installed_command_works_from_any_folder(tmp_path: Path):
+    command = [str(Path(sys.executable).with_name("asrgan")), "train", "--cfg", "job"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    assert "max_iterations: 1000000" in done.stdout

@@ -1,0 +1,109 @@
+"""Every experiment composes, builds and takes a step; nothing in `conf` is written twice."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from omegaconf import OmegaConf
+
+from asrgan.configuration import compose, configuration_folder
+
+EXPERIMENTS = sorted(path.stem for path in (configuration_folder() / "experiment").glob("*.yaml"))
+RECIPES = sorted(path.stem for path in (configuration_folder() / "recipe").glob("*.yaml"))
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
+
+
+@pytest.fixture(scope="module")
+def vgg19(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in the layout of torchvision's VGG-19, with seeded weights."""
+    path = tmp_path_factory.mktemp("weights") / "vgg19.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        features = torchvision.models.vgg19(weights=None).features
+    torch.save({f"features.{name}": value for name, value in features.state_dict().items()}, path)
+    return path
+
+
+def test_the_shipped_experiments_are_these():
+    assert EXPERIMENTS == ["asrgan_x4", "srgan_finetune_x4", "srgan_x4", "srresnet_x4"]
+    assert [f"{experiment}_small" for experiment in EXPERIMENTS] == RECIPES
+
+
+@pytest.mark.parametrize("size", ["full", "small"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_takes_a_step(
+    run_training: Callable[..., Path], tmp_path: Path, vgg19: Path, experiment: str, size: str
+):
+    settings = compose("train", [f"experiment={experiment}", f"size={size}"])
+    network = settings["generator"]
+    overrides = [
+        f"experiment={experiment}",
+        f"size={size}",
+        f"generator.num_features={network['num_features']}",
+        f"generator.num_blocks={network['num_blocks']}",
+        "max_iterations=1",
+        "checkpoint_every=1",
+        "data.validation=null",
+    ]
+    if settings["loss"]["perceptual"]:
+        overrides.append(f"loss.perceptual.network.weights={vgg19}")
+    if network["weights"] == "???":
+        overrides.append("generator.weights=null")
+    run = run_training(tmp_path, *overrides)
+    assert (run / "generator.safetensors").exists()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_head_of_an_experiment_gives_source_command_expectation_and_small_form(experiment: str):
+    text = (configuration_folder() / "experiment" / f"{experiment}.yaml").read_text("utf-8")
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    for label in ("Source:", "Command:", "Cost:", "Expected:", "Small:"):
+        assert any(label in line for line in head), label
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
+
+
+def own_values(path: Path) -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(path)) or {}
+    return dict(leaves({k: v for k, v in content.items() if k != "defaults"}))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_holds_only_what_differs(experiment: str):
+    path = configuration_folder() / "experiment" / f"{experiment}.yaml"
+    groups = OmegaConf.to_container(OmegaConf.load(path)).get("defaults", [])
+    overrides = [
+        f"{key.removeprefix('override /')}={value}"
+        for entry in groups
+        if isinstance(entry, dict)
+        for key, value in entry.items()
+    ]
+    parent = next((g for g in groups if isinstance(g, str) and g != "_self_"), "srresnet_x4")
+    if parent == "srresnet_x4":
+        overrides = [o for o in overrides if not o.startswith("experiment=")]
+    base = dict(leaves(compose("train", [f"experiment={parent}", *overrides])))
+    if experiment == "srresnet_x4":
+        base["max_iterations"] = None  # it is its own base
+    repeated = [k for k, v in own_values(path).items() if k in base and base[k] == v]
+    assert repeated == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_small_recipe_holds_only_what_differs(recipe: str):
+    experiment = recipe.removesuffix("_small")
+    path = configuration_folder() / "recipe" / f"{recipe}.yaml"
+    full = dict(leaves(compose("train", [f"experiment={experiment}"])))
+    small = own_values(configuration_folder() / "size" / "small.yaml")
+    base = full | small
+    repeated = [k for k, v in own_values(path).items() if k in base and base[k] == v]
+    assert repeated == []

@@ -1,0 +1,288 @@
+"""`asrgan train` from overrides to files, on real photographs and tiny networks."""
+
+import csv
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from asrgan.engine import SuperResolution
+from asrgan.errors import InterruptedRunError, UserError
+from asrgan.imaging import read_image
+from asrgan.models import load_generator, read_metadata
+
+Train = Callable[..., Path]
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            {k: v for k, v in row.items() if v and k != "train/images_per_s"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def state_of(run: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    ours, theirs = state_of(one), state_of(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert rows_of(one) == rows_of(other)
+
+
+def test_a_run_leaves_everything_that_is_needed_to_use_and_to_trust_it(
+    run_training: Train, tmp_path: Path
+):
+    run = run_training(tmp_path / "run", "experiment=asrgan_x4", "max_iterations=6", "seed=3")
+    assert sorted(p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()) == [
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "config.yaml",
+        "generator.safetensors",
+        "metrics.csv",
+        "run.json",
+        "samples/iteration_00000004.png",
+        "samples/iteration_00000006.png",
+    ]
+    description = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert description["seed"] == 3
+    assert description["starts"][0]["versions"]["torch"] == torch.__version__.split("+")[0]
+    metadata = read_metadata(run / "generator.safetensors")
+    assert metadata["scale"] == 4
+    assert metadata["architecture"]["attention"][0]["after"] == "trunk"
+    assert metadata["recipe"]["iteration"] == 6
+    assert metadata["recipe"]["config"]["seed"] == 3
+    assert read_image(run / "samples" / "iteration_00000006.png").shape == (2 * 32, 3 * 32, 3)
+
+
+def test_every_value_is_logged_against_the_iteration(run_training: Train, tmp_path: Path):
+    run = run_training(tmp_path / "run", "experiment=asrgan_x4", "max_iterations=6")
+    rows = rows_of(run)
+    assert [row["iteration"] for row in rows] == ["2", "4", "4", "6", "6"]
+    assert rows[0].keys() == {
+        "iteration",
+        "train/loss_g/pixel",
+        "train/loss_g/adversarial",
+        "train/loss_g/total",
+        "train/loss_d/total",
+        "train/d_real",
+        "train/d_fake",
+        "train/gradient_norm/generator",
+        "train/gradient_norm/discriminator",
+        "train/learning_rate/generator",
+        "train/learning_rate/discriminator",
+        "train/gamma/generator/trunk",
+        "train/gamma/discriminator/stage3",
+    }
+    assert rows[2].keys() == {
+        "iteration",
+        "val/Val/psnr_y_db",
+        "val/Val/ssim_y",
+        "val/Val/psnr_rgb_db",
+        "val/Val/ssim_rgb",
+        "val/Val/loss_pixel",
+        "val/Val/content_loss",
+        "val/largest_singular_value/generator",
+        "val/largest_singular_value/discriminator",
+    }
+
+
+def test_the_file_and_the_checkpoint_hold_the_same_averaged_generator(
+    run_training: Train, tmp_path: Path
+):
+    run = run_training(tmp_path / "run", "experiment=asrgan_x4", "max_iterations=4")
+    image = torch.rand(1, 3, 9, 10)
+    from_file = load_generator(run / "generator.safetensors")(image)
+    from_checkpoint = load_generator(run / "checkpoints" / "last.ckpt")(image)
+    torch.testing.assert_close(from_file, from_checkpoint)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=srresnet_x4"],
+        ["experiment=asrgan_x4", "trainer.precision=bf16-mixed", "data.num_workers=1"],
+        ["experiment=srgan_x4", "discriminator=unet", "optimizer.discriminator_steps=2"],
+        ["experiment=srgan_x4", "optimizer.accumulate=2", "validate_every=3"],
+    ],
+    ids=["srresnet", "asrgan-bf16", "unet", "accumulated"],
+)
+def test_a_resumed_run_equals_an_undisturbed_one(
+    run_training: Train, tmp_path: Path, overrides: list[str]
+):
+    # Without a schedule that depends on where the run is said to end.
+    overrides = [*overrides, "optimizer.generator_schedule=null"]
+    whole = run_training(tmp_path / "whole", *overrides, "max_iterations=8")
+    halves = run_training(tmp_path / "halves", *overrides, "max_iterations=4")
+    run_training(halves, *overrides, "max_iterations=8", "resume=true")
+    assert_equal_runs(whole, halves)
+
+
+class SignalAt(Callback):
+    def __init__(self, iteration: int, number: int) -> None:
+        self.iteration, self.number = iteration, number
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
+    ) -> None:
+        if pl_module.iteration == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_iteration_saves_and_loses_nothing(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    overrides = ["experiment=srgan_x4", "max_iterations=8"]
+    whole = run_training(tmp_path / "whole", *overrides)
+    trainer_class = pl.Trainer
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            pl,
+            "Trainer",
+            lambda callbacks, **kwargs: trainer_class(
+                callbacks=[*callbacks, SignalAt(4, number)], **kwargs
+            ),
+        )
+        before = signal.getsignal(number)
+        with pytest.raises(InterruptedRunError, match=r"Stopped at iteration 5 of 8 and saved"):
+            run_training(tmp_path / "stopped", *overrides)
+        assert signal.getsignal(number) == before
+    run_training(tmp_path / "stopped", *overrides, "resume=true")
+    assert_equal_runs(whole, tmp_path / "stopped")
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_nothing_half_written(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save = pl.Trainer.save_checkpoint
+
+    def fill_disk(trainer: pl.Trainer, path: Path, **kwargs: object) -> None:
+        save(trainer, path, **kwargs)
+        if trainer.lightning_module.iteration == 6:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", fill_disk)
+    with pytest.raises(
+        UserError,
+        match=r"could not be written at iteration 6 \(No space left on device\);"
+        r" the last good checkpoint is of iteration 4",
+    ):
+        run_training(tmp_path / "run", "max_iterations=8")
+    folder = tmp_path / "run" / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    monkeypatch.undo()
+    run_training(tmp_path / "run", "max_iterations=8", "resume=true")
+    assert rows_of(tmp_path / "run")[-1]["iteration"] == "8"
+
+
+def test_best_is_the_best_validation_score_not_the_last(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scores = iter([10.0, 12.0, 11.0])
+
+    def score(module: SuperResolution) -> None:
+        module.validation_scores = {"psnr_y_db": next(scores)}
+
+    monkeypatch.setattr(SuperResolution, "on_validation_epoch_end", score)
+    run = run_training(tmp_path / "run", "max_iterations=6", "validate_every=2")
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["asrgan"]["iteration"] == 4
+
+
+def test_a_finished_run_is_not_trained_again(run_training: Train, tmp_path: Path):
+    run = run_training(tmp_path / "run", "max_iterations=4")
+    before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    run_training(run, "max_iterations=4", "resume=true")
+    assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_an_existing_run_is_not_overwritten(run_training: Train, tmp_path: Path):
+    run_training(tmp_path / "run", "max_iterations=2")
+    with pytest.raises(UserError, match=r"already holds a run; resume=true goes on"):
+        run_training(tmp_path / "run", "max_iterations=2")
+
+
+def test_training_starts_from_the_weights_of_another_run(run_training: Train, tmp_path: Path):
+    first = run_training(tmp_path / "first", "max_iterations=4")
+    run = run_training(
+        tmp_path / "run",
+        "experiment=asrgan_x4",
+        f"generator.weights={first}/generator.safetensors",
+        "optimizer.generator.lr=0",
+        "optimizer.average_decay=0",
+        "max_iterations=1",
+    )
+    image = torch.rand(1, 3, 9, 10)
+    earlier, later = (load_generator(r / "generator.safetensors") for r in (first, run))
+    # A step at rate 0 moves no weight but batch norm's statistics: compare where they are made.
+    torch.testing.assert_close(earlier.train()(image), later.train()(image), rtol=1e-3, atol=1e-3)
+
+
+def test_training_works_without_validation(run_training: Train, tmp_path: Path):
+    run = run_training(tmp_path / "run", "data.validation=null", "max_iterations=3")
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["asrgan"]["iteration"] == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["max_iterations=0"], r"`max_iterations` \(=0\) must be at least 1"),
+        (["optimizer.accumulate=3"], r"`max_iterations` \(=4\) must be divisible by"),
+        (["data.crop_size_px=30"], r"`crop_size_px` \(=30\) must be a positive multiple"),
+        (["data.crop_size_px=400"], r"400"),
+        (["data.train=/nowhere"], r"/nowhere does not exist"),
+        (["generator.attention=[{after: block9}]"], r"unknown place `block9`; known: head, block1"),
+        (["generator.attention=[{after: trunk},{after: trunk}]"], r"has the place `trunk` twice"),
+        (["trainer.best_metric=beauty"], r"`trainer.best_metric` \(=beauty\) must be one of"),
+        (["generator.weights=/nowhere.pth"], r"/nowhere.pth` does not exist"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_trained(
+    run_training: Train, tmp_path: Path, overrides: list[str], message: str
+):
+    with pytest.raises(Exception, match=message):
+        run_training(tmp_path / "run", "max_iterations=4", *overrides)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_another_architecture_is_not_resumed(run_training: Train, tmp_path: Path):
+    run_training(tmp_path / "run", "max_iterations=2")
+    with pytest.raises(
+        UserError, match=r"other networks than this configuration: .* \(8, 3, 9, 9\)"
+    ):
+        run_training(
+            tmp_path / "run", "resume=true", "max_iterations=4", "generator.num_features=16"
+        )
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "malicious", "foreign"])
+def test_a_damaged_checkpoint_is_not_resumed(run_training: Train, tmp_path: Path, damage: str):
+    run_training(tmp_path / "run", "max_iterations=2")
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "garbage":
+        path.write_bytes(b"no checkpoint")
+    elif damage == "foreign":
+        torch.save({"state_dict": {}}, path)
+    else:
+        torch.save({"asrgan": Path("/")}, path)  # a class, which could be any class
+    with pytest.raises(UserError, match=r"last\.ckpt` (cannot be read|is no checkpoint)"):
+        run_training(tmp_path / "run", "resume=true", "max_iterations=4")
