@@ -20,6 +20,9 @@ from asrgan.models import load_generator, read_metadata
 
 Train = Callable[..., Path]
 
+# Without a schedule that depends on where the run is said to end.
+FOR_LONGER = ("max_iterations=8", "optimizer.generator_schedule=null")
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
 
 
@@ -115,18 +118,16 @@ def test_the_file_and_the_checkpoint_hold_the_same_averaged_generator(
         ["experiment=srresnet_x4"],
         ["experiment=asrgan_x4", "trainer.precision=bf16-mixed", "data.num_workers=1"],
         ["experiment=srgan_x4", "discriminator=unet", "optimizer.discriminator_steps=2"],
-        ["experiment=srgan_x4", "optimizer.accumulate=2", "validate_every=3"],
+        ["experiment=srgan_x4", "optimizer.accumulate=2"],
     ],
     ids=["srresnet", "asrgan-bf16", "unet", "accumulated"],
 )
 def test_a_resumed_run_equals_an_undisturbed_one(
     run_training: Train, tmp_path: Path, overrides: list[str]
 ):
-    # Without a schedule that depends on where the run is said to end.
-    overrides = [*overrides, "optimizer.generator_schedule=null"]
-    whole = run_training(tmp_path / "whole", *overrides, "max_iterations=8")
-    halves = run_training(tmp_path / "halves", *overrides, "max_iterations=4")
-    run_training(halves, *overrides, "max_iterations=8", "resume=true")
+    whole = run_training(tmp_path / "whole", *overrides, *FOR_LONGER)
+    halves = run_training(tmp_path / "halves", *overrides, *FOR_LONGER, "max_iterations=4")
+    run_training(halves, *overrides, *FOR_LONGER, "resume=true")
     assert_equal_runs(whole, halves)
 
 
@@ -141,12 +142,23 @@ class SignalAt(Callback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "accumulate", "stop"),
+    [(signal.SIGINT, 1, 5), (signal.SIGTERM, 1, 5), (signal.SIGINT, 2, 6)],
+    ids=["sigint", "sigterm", "within-a-step"],
+)
 def test_a_signal_ends_the_iteration_saves_and_loses_nothing(
-    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    run_training: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    accumulate: int,
+    stop: int,
 ):
-    overrides = ["experiment=srgan_x4", "max_iterations=8"]
+    overrides = ["experiment=srgan_x4", "max_iterations=8", f"optimizer.accumulate={accumulate}"]
+    handler = signal.getsignal(number)
     whole = run_training(tmp_path / "whole", *overrides)
+    assert signal.getsignal(number) == handler
     trainer_class = pl.Trainer
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -156,10 +168,11 @@ def test_a_signal_ends_the_iteration_saves_and_loses_nothing(
                 callbacks=[*callbacks, SignalAt(4, number)], **kwargs
             ),
         )
-        before = signal.getsignal(number)
-        with pytest.raises(InterruptedRunError, match=r"Stopped at iteration 5 of 8 and saved"):
+        with pytest.raises(
+            InterruptedRunError, match=rf"Stopped at iteration {stop} of 8 and saved"
+        ):
             run_training(tmp_path / "stopped", *overrides)
-        assert signal.getsignal(number) == before
+        assert signal.getsignal(number) == handler
     run_training(tmp_path / "stopped", *overrides, "resume=true")
     assert_equal_runs(whole, tmp_path / "stopped")
 
@@ -243,13 +256,26 @@ def test_training_works_without_validation(run_training: Train, tmp_path: Path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["max_iterations=0"], r"`max_iterations` \(=0\) must be at least 1"),
+        (["max_iterations=0"], r"`max_iterations` \(=0\) must be a whole number of at least 1"),
+        (["max_iterations=1e2"], r"`max_iterations` \(=100.0\) must be a whole number"),
+        (["trainer.log_every=0"], r"`trainer.log_every` \(=0\) must be a whole number"),
+        (["validate_every=null"], r"`validate_every` \(=None\) must be a whole number"),
+        (["trainer.precision=bf17"], r"`trainer`: .*bf17"),
+        (["trainer.accelerator=gpu"], r"`trainer`: .*[Nn]o supported gpu"),
+        (["data.validation_limit=0"], r"`limit` \(=0\) must be at least 1"),
+        (["data.validation_crop_size_px=16"], r"leaves 16 px to score, at least 19 are needed"),
+        (["trainer.best_metric=lpips"], r"`trainer.best_metric` \(=lpips\) needs trainer.lpips"),
+        (
+            ["trainer.precision=16-mixed", "optimizer.accumulate=2"],
+            r"`trainer.precision` \(=16-mixed\) .* cannot accumulate",
+        ),
         (["optimizer.accumulate=3"], r"`max_iterations` \(=4\) must be divisible by"),
         (["data.crop_size_px=30"], r"`crop_size_px` \(=30\) must be a positive multiple"),
         (["data.crop_size_px=400"], r"400"),
         (["data.train=/nowhere"], r"/nowhere does not exist"),
         (["generator.attention=[{after: block9}]"], r"unknown place `block9`; known: head, block1"),
         (["generator.attention=[{after: trunk},{after: trunk}]"], r"has the place `trunk` twice"),
+        (["+generator.depth=3"], r"SRGANGenerator.*unexpected keyword argument 'depth'"),
         (["trainer.best_metric=beauty"], r"`trainer.best_metric` \(=beauty\) must be one of"),
         (["generator.weights=/nowhere.pth"], r"/nowhere.pth` does not exist"),
     ],
@@ -264,25 +290,33 @@ def test_a_mistake_is_told_before_anything_is_trained(
 
 def test_another_architecture_is_not_resumed(run_training: Train, tmp_path: Path):
     run_training(tmp_path / "run", "max_iterations=2")
-    with pytest.raises(
-        UserError, match=r"other networks than this configuration: .* \(8, 3, 9, 9\)"
-    ):
+    with pytest.raises(UserError, match=r"`generator.num_features` was 8 and is 16, so .* another"):
         run_training(
             tmp_path / "run", "resume=true", "max_iterations=4", "generator.num_features=16"
         )
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "malicious", "foreign"])
-def test_a_damaged_checkpoint_is_not_resumed(run_training: Train, tmp_path: Path, damage: str):
+def test_a_one_cycle_schedule_is_not_prolonged(run_training: Train, tmp_path: Path):
     run_training(tmp_path / "run", "max_iterations=2")
+    with pytest.raises(
+        UserError, match=r"`optimizer.generator_schedule.total_steps` was 2 and is 4"
+    ):
+        run_training(tmp_path / "run", "resume=true", "max_iterations=4")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "malicious", "foreign"])
+def test_a_damaged_checkpoint_is_not_resumed(run_training: Train, tmp_path: Path, damage: str):
+    run_training(tmp_path / "run", *FOR_LONGER, "max_iterations=2")
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-1000])
     elif damage == "garbage":
         path.write_bytes(b"no checkpoint")
+    elif damage == "empty":
+        path.write_bytes(b"")
     elif damage == "foreign":
         torch.save({"state_dict": {}}, path)
     else:
         torch.save({"asrgan": Path("/")}, path)  # a class, which could be any class
-    with pytest.raises(UserError, match=r"last\.ckpt` (cannot be read|is no checkpoint)"):
-        run_training(tmp_path / "run", "resume=true", "max_iterations=4")
+    with pytest.raises(UserError, match=r"last\.ckpt` is no checkpoint of .* or damaged \(\w+"):
+        run_training(tmp_path / "run", "resume=true", *FOR_LONGER)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from skimage import data
 
+from asrgan.configuration import quoted
 from asrgan.data import Benchmark
 from asrgan.imaging import read_image, to_array, write_image
 from asrgan.studies import plot_comparison, plot_curves
@@ -90,37 +91,38 @@ def train(
         if name != "SRResNet":
             overrides = [
                 f"max_iterations={gan_iterations}",
-                f"generator.weights={runs['SRResNet']}/generator.safetensors",
+                f"generator.weights={quoted(runs['SRResNet'] / 'generator.safetensors')}",
             ]
             if perceptual:
                 overrides += [
                     "loss/perceptual=distilled_vgg19",
-                    f"loss.perceptual.network.weights={perceptual}",
+                    f"loss.perceptual.network.weights={quoted(perceptual)}",
                 ]
         call(
             "train",
             f"experiment={EXPERIMENTS[name]}",
             "size=small",
-            f"data.train={output}/photographs/train",
-            f"data.validation={output}/photographs/held_out",
+            f"data.train={quoted(output / 'photographs' / 'train')}",
+            f"data.validation={quoted(output / 'photographs' / 'held_out')}",
             *overrides,
             "validate_every=50",
             "resume=true",
-            f"output_dir={run}",
+            f"output_dir={quoted(run)}",
         )
     return runs
 
 
 def evaluate(output: Path, runs: dict[str, Path]) -> None:
     """Scores bicubic and the networks on the held-out photographs."""
-    models = ["bicubic", *(f"{name}:{run}/generator.safetensors" for name, run in runs.items())]
+    files = {name: run / "generator.safetensors" for name, run in runs.items()}
+    models = ["bicubic", *(quoted(f"{name}:{file}") for name, file in files.items())]
     call(
         "evaluate",
         f"models=[{','.join(models)}]",
-        f"benchmarks=[{output}/photographs/held_out]",
+        f"benchmarks=[{quoted(output / 'photographs' / 'held_out')}]",
         "lpips=null",
         "save_images=true",
-        f"output_dir={output}",
+        f"output_dir={quoted(output)}",
     )
 
 

@@ -51,7 +51,9 @@ def main() -> None:
     elif arguments[0] not in VERBS:
         sys.exit(_fail(f"`{arguments[0]}` is no verb; try one of: {', '.join(VERBS)}.", code=2))
     elif "--help" in arguments or "-h" in arguments:
-        print(_documentation(arguments[0]) + "\n\n" + _groups())
+        print(_documentation(arguments[0]))
+        if arguments[0] == "train":
+            print("\n" + _groups())
     else:
         sys.exit(_run(arguments[0], arguments[1:]))
 

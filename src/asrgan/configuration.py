@@ -4,17 +4,18 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+Config = DictConfig | ListConfig
 Task = Callable[[DictConfig, Path], None]
 
 
@@ -44,8 +45,8 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
         OmegaConf.resolve(config)  # while ${hydra:...} can still be read
         # Lightning starts further processes with this process's arguments. They must do this job,
         # in this folder, not the whole sweep again; so it must not know of Hydra either.
-        flags = _flags_to_repeat(arguments)
-        sys.argv = [command, verb, *flags, *_own_overrides(), f"output_dir={output_dir}"]
+        repeated = [*_flags_to_repeat(arguments), *_own_overrides()]
+        sys.argv = [command, verb, *repeated, f"output_dir={quoted(output_dir)}"]
         is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
         HydraConfig.instance().cfg = None
         try:
@@ -96,11 +97,20 @@ def _own_overrides() -> list[str]:
 
 
 def _flags_to_repeat(arguments: Sequence[str]) -> list[str]:
+    flags = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
     repeated: list[str] = []
-    for flag, value in pairwise(arguments):
-        if flag in ("--config-dir", "-cd"):
-            repeated += [flag, value]
+    for argument, following in pairwise([*arguments, ""]):
+        if argument in flags:
+            repeated += [argument, following]
+        elif argument.partition("=")[0] in (*flags, "hydra.searchpath"):
+            repeated.append(argument)
     return repeated
+
+
+def quoted(value: object) -> str:
+    """A value as Hydra's grammar takes it, whatever characters are in it."""
+    text = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), str(value))
+    return f"'{text}'"
 
 
 def explain(message: str, *, verb: str) -> str:
@@ -110,21 +120,27 @@ def explain(message: str, *, verb: str) -> str:
         return f"`{missing[1]}` has no value; give it: {missing[1]}=..."
     if unknown := re.search(r"Could not override '([^']+)'", line):
         key = unknown[1]
-        near = difflib.get_close_matches(key, list(_keys_of(verb)), n=2)
+        near = difflib.get_close_matches(key, _keys_of(verb), n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"see: asrgan {verb} --cfg job"
         return f"`{key}` is no key of `asrgan {verb}`; {hint}"
     return line
 
 
-def _keys_of(verb: str) -> Iterator[str]:
+def flatten(config: Config) -> dict[str, object]:
+    """The values of a configuration by their full keys, unresolved: ``data.crop_size_px`` -> 96."""
+    leaves: dict[str, object] = {}
+
+    def walk(node: object, key: str) -> None:
+        if isinstance(node, dict) and node:
+            for name, value in cast("dict[str, object]", node).items():
+                walk(value, f"{key}.{name}" if key else name)
+        else:
+            leaves[key] = node
+
+    walk(OmegaConf.to_container(config), "")
+    return leaves
+
+
+def _keys_of(verb: str) -> list[str]:
     with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose(verb), resolve=False)
-    assert isinstance(config, dict)
-    return _paths({str(key): value for key, value in config.items()})
-
-
-def _paths(node: Mapping[str, object], prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        yield prefix + key
-        if isinstance(value, dict):
-            yield from _paths(value, f"{prefix}{key}.")
+        return list(flatten(hydra.compose(verb)))

@@ -24,7 +24,7 @@ def fetch_weights(url: str, *, purpose: str) -> Path:
     """The cached file of an address; it is downloaded first if it is not there.
 
     Args:
-        url: of torchvision; the file's name ends in the head of its hash, which is checked.
+        url: of torchvision; the file's name ends in the head of its hash, checked on download.
         purpose: what needs it, for the message.
 
     Raises:

@@ -41,8 +41,8 @@ def run(config: DictConfig, output_dir: Path) -> None:
     """Evaluates as the configuration says, and tells the means and where the tables are."""
     device = torch.device(_device(config.device))
     models = load_models(config.models, scale=config.scale)
-    benchmarks = _open_benchmarks(config.benchmarks, scale=config.scale)
     protocol = Protocol(scale=config.scale, lpips=open_lpips(config.lpips)).to(device)
+    benchmarks = _open_benchmarks(config.benchmarks, config.scale, protocol.minimum_size_px)
     pictures = output_dir / "images" if config.save_images else None
     rows = list(score(models, benchmarks, protocol, device=device, pictures=pictures))
     write_rows(output_dir / "per_image.csv", rows)
@@ -110,8 +110,10 @@ def _device(name: str) -> str:
     return name
 
 
-def _open_benchmarks(folders: Sequence[str], *, scale: int) -> list[Benchmark]:
-    benchmarks = [Benchmark(folder, scale=scale) for folder in folders]
+def _open_benchmarks(folders: Sequence[str], scale: int, minimum_size_px: int) -> list[Benchmark]:
+    benchmarks = [
+        Benchmark(folder, scale=scale, minimum_size_px=minimum_size_px) for folder in folders
+    ]
     names = [benchmark.name for benchmark in benchmarks]
     if not names:
         raise UserError("`benchmarks` names no folder; try benchmarks=[DIR].")

@@ -3,7 +3,9 @@
 Arrays are uint8 (H, W, 3), tensors are float in [0, 1] with channels first; both are RGB.
 """
 
+import errno
 import io
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,27 +37,38 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(_WRITE_OPTIONS)
 
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _PNG_BIT_DEPTH_OFFSET = 24  # PNG specification, 11.2.2: signature, IHDR's head, width, height
+# These say nothing about the file: it may be readable the next moment.
+_PASSING_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _CUBIC_RADIUS = 2  # half the width of the cubic kernel, in samples of the coarser grid
 
 
 def find_images(folder: Path | str) -> list[Path]:
     """All image files below a folder, sorted by their path relative to it.
 
-    Files are recognised by `IMAGE_SUFFIXES`; whatever is hidden (leading dot) is left out.
+    Files are recognised by `IMAGE_SUFFIXES`; whatever is hidden (leading dot) is left out. Links to
+    folders are followed, each folder once.
 
     Raises:
-        UserError: the folder does not exist or is a file.
+        UserError: the folder does not exist or is a file, or a folder below it cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         fault = "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"the image folder {folder} {fault}; give a folder of image files.")
 
-    def is_visible_image(path: Path) -> bool:
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be searched: {error.strerror}.")
 
-    return sorted(filter(is_visible_image, folder.rglob("*")), key=Path.as_posix)
+    images: list[Path] = []
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(root)
+        # A linked folder may lie above itself.
+        folders[:] = [] if real in seen else [n for n in folders if not n.startswith(".")]
+        visible = [] if real in seen else [n for n in names if not n.startswith(".")]
+        seen.add(real)
+        images += [Path(root, n) for n in visible if Path(n).suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(filter(Path.is_file, images), key=Path.as_posix)
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
@@ -244,7 +257,7 @@ def _read_16_bits(content: bytes) -> NDArray[np.uint8]:
 
 @contextmanager
 def _reasons_for(path: Path | str) -> Generator[None]:
-    """Turns whatever a decoder raises into one line about the file."""
+    """Turns whatever a decoder raises about the file into one line."""
     try:
         yield
     except MemoryError:  # says nothing about the file
@@ -252,5 +265,7 @@ def _reasons_for(path: Path | str) -> Generator[None]:
     except UnidentifiedImageError as error:
         raise UnreadableImageError(f"{path} cannot be read: not a known image format.") from error
     except Exception as error:  # decoders raise anything, from SyntaxError to struct.error
+        if getattr(error, "errno", None) in _PASSING_ERRORS:
+            raise
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableImageError(f"{path} cannot be read: {reason}.") from error

@@ -32,9 +32,12 @@ from uuid import uuid4
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
+from asrgan.configuration import flatten
 from asrgan.data import BicubicDegradation, PhotographData
 from asrgan.engine import (
     Checkpoints,
@@ -44,8 +47,8 @@ from asrgan.engine import (
     Schedule,
     SuperResolution,
     best_precision,
-    check_resumable,
     gan_strategy,
+    read_iteration,
 )
 from asrgan.errors import UserError
 from asrgan.files import atomic_path
@@ -55,23 +58,47 @@ from asrgan.provenance import describe_run
 
 log = logging.getLogger(__name__)
 
+# A resumed run may go on for longer, elsewhere, and be watched in another way.
+_MAY_CHANGE = (
+    "output_dir",
+    "resume",
+    "max_iterations",
+    "validate_every",
+    "checkpoint_every",
+    "trainer",
+    "logger",
+    "generator.weights",
+    "data.num_workers",
+    "data.cache_mib",
+    "data.validation",
+)
+
 
 def run(config: DictConfig, output_dir: Path) -> None:
     """Trains as the configuration says, and tells where the results are."""
-    _quieten_lightning()
+    _quieten()
     _check(config, output_dir)
     pl.seed_everything(config.seed, verbose=False)
     last = output_dir / "checkpoints" / "last.ckpt"
     is_resumed = last.exists()
-    data = _build_data(config)
-    module = _build_module(config, data, is_resumed=is_resumed)
-    if is_resumed and check_resumable(last, module) >= config.max_iterations:
+    if is_resumed and read_iteration(last) >= config.max_iterations:
         log.info("Already trained for max_iterations=%d.", config.max_iterations)
     else:
+        protocol = Protocol(scale=config.scale, lpips=open_lpips(config.trainer.lpips))
+        if config.trainer.best_metric == "lpips" and "lpips" not in protocol.metrics:
+            raise UserError(
+                "`trainer.best_metric` (=lpips) needs trainer.lpips and its weights at hand;"
+                " try trainer.best_metric=psnr_y_db."
+            )
+        data = _build_data(config, protocol)
+        module = _build_module(config, data, protocol, is_resumed=is_resumed)
         run_id = _describe(config, output_dir)
         has_validation = bool(data.validation_names)
         trainer = _build_trainer(config, output_dir, run_id, has_validation=has_validation)
-        trainer.fit(module, data, ckpt_path=last if is_resumed else None, weights_only=True)
+        try:
+            trainer.fit(module, data, ckpt_path=last if is_resumed else None, weights_only=True)
+        except SystemExit as end:  # what Lightning makes of a second Ctrl-C
+            raise KeyboardInterrupt from end
     for label, name in (
         ("Generator", "generator.safetensors"),
         ("Checkpoints", "checkpoints"),
@@ -82,31 +109,54 @@ def run(config: DictConfig, output_dir: Path) -> None:
 
 
 def _check(config: DictConfig, output_dir: Path) -> None:
-    for key in ("max_iterations", "validate_every", "checkpoint_every"):
-        if config[key] < 1:
-            raise UserError(f"`{key}` (={config[key]}) must be at least 1.")
-    if config.max_iterations % config.optimizer.accumulate:
+    accumulate = config.optimizer.accumulate
+    for key in ("max_iterations", "validate_every", "checkpoint_every", "trainer.log_every"):
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"`{key}` (={value}) must be a whole number of at least 1.")
+        if (
+            key != "trainer.log_every" and value % accumulate
+        ):  # a checkpoint holds no gradients that wait for their step
+            raise UserError(
+                f"`{key}` (={value}) must be divisible by `optimizer.accumulate` (={accumulate})."
+            )
+    if accumulate > 1 and config.trainer.precision == "16-mixed":
         raise UserError(
-            f"`max_iterations` (={config.max_iterations}) must be divisible by"
-            f" `optimizer.accumulate` (={config.optimizer.accumulate})."
+            "`trainer.precision` (=16-mixed) rescales G's and D's gradients at different times and"
+            " cannot accumulate them; try trainer.precision=bf16-mixed."
         )
-    if (output_dir / "checkpoints").exists() and not config.resume:
+    if not (output_dir / "checkpoints").exists():
+        return
+    if not config.resume or not (output_dir / "config.yaml").exists():
         raise UserError(
             f"`output_dir` (={output_dir}) already holds a run; resume=true goes on with it,"
             " another output_dir starts anew."
         )
+    before, now = flatten(OmegaConf.load(output_dir / "config.yaml")), flatten(config)
+    for key in [*before, *now]:
+        if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
+            raise UserError(
+                f"`{key}` was {before.get(key)} and is {now.get(key)}, so {output_dir} would become"
+                " another run; take the earlier value, or another output_dir (generator.weights="
+                " starts from this one's generator)."
+            )
 
 
-def _build_data(config: DictConfig) -> PhotographData:
-    return PhotographData(
+def _build_data(config: DictConfig, protocol: Protocol) -> PhotographData:
+    data = PhotographData(
         **instantiate(config.data, _convert_="all"),
         scale=config.scale,
         seed=config.seed,
         max_iterations=config.max_iterations,
+        validation_minimum_size_px=protocol.minimum_size_px,
     )
+    data.setup("fit")  # finds what is wrong with the folders before anything is written
+    return data
 
 
-def _build_module(config: DictConfig, data: PhotographData, *, is_resumed: bool) -> SuperResolution:
+def _build_module(
+    config: DictConfig, data: PhotographData, protocol: Protocol, *, is_resumed: bool
+) -> SuperResolution:
     arguments: Any = OmegaConf.to_container(config.generator)
     weights = arguments.pop("weights")
     generator = instantiate(arguments, _convert_="all")
@@ -123,7 +173,7 @@ def _build_module(config: DictConfig, data: PhotographData, *, is_resumed: bool)
         degradation=BicubicDegradation(scale=config.scale),
         optimization=instantiate(config.optimizer, _convert_="all"),
         validation_names=data.validation_names,
-        protocol=Protocol(scale=config.scale, lpips=open_lpips(config.trainer.lpips)),
+        protocol=protocol,
         log_every=config.trainer.log_every,
         channels_last=config.trainer.channels_last,
     )
@@ -143,42 +193,47 @@ def _build_trainer(
         instantiate(node, directory=output_dir, run_config=identified, _convert_="all")
         for node in config.logger.values()
     ]
-    return pl.Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=gan_strategy(
-            settings.strategy, devices=settings.devices, num_nodes=settings.num_nodes
+    callbacks: list[Callback] = [
+        schedule,
+        Progress(max_iterations=config.max_iterations, metric=settings.best_metric),
+        Samples(
+            output_dir / "samples",
+            num_samples=settings.num_samples,
+            size_px=settings.sample_size_px,
         ),
-        precision=best_precision(settings.precision, accelerator=settings.accelerator),
-        logger=[MetricsTable(output_dir / "metrics.csv"), *loggers],
-        callbacks=[
-            schedule,
-            Progress(max_iterations=config.max_iterations, metric=settings.best_metric),
-            Samples(
-                output_dir / "samples",
-                num_samples=settings.num_samples,
-                size_px=settings.sample_size_px,
+        Checkpoints(
+            output_dir,
+            every=config.checkpoint_every,
+            schedule=schedule,
+            best_metric=settings.best_metric,
+            recipe={"config": container, **describe_run()},
+        ),
+    ]
+    try:
+        return pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy=gan_strategy(
+                settings.strategy, devices=settings.devices, num_nodes=settings.num_nodes
             ),
-            Checkpoints(
-                output_dir,
-                every=config.checkpoint_every,
-                schedule=schedule,
-                best_metric=settings.best_metric,
-                recipe={"config": container, **describe_run()},
-            ),
-        ],
-        max_epochs=1,
-        check_val_every_n_epoch=None,
-        val_check_interval=Schedule.NEVER,
-        limit_val_batches=None if has_validation else 0,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=output_dir,
-    )
+            precision=best_precision(settings.precision, accelerator=settings.accelerator),
+            logger=[MetricsTable(output_dir / "metrics.csv"), *loggers],
+            callbacks=callbacks,
+            max_epochs=1,
+            check_val_every_n_epoch=None,
+            val_check_interval=Schedule.NEVER,
+            limit_val_batches=None if has_validation else 0,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,  # its own logging is not used
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=output_dir,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"`trainer`: {' '.join(str(error).split())}") from error
 
 
 def _describe(config: DictConfig, output_dir: Path) -> str:
@@ -196,8 +251,10 @@ def _describe(config: DictConfig, output_dir: Path) -> str:
     return description["run_id"]
 
 
-def _quieten_lightning() -> None:
-    """Keeps back what Lightning tells its own users: each of these is a decision made here."""
+def _quieten() -> None:
+    """Keeps back what Lightning tells its own users, and what further processes would repeat."""
+    if rank_zero_only.rank != 0:  # pyright: ignore[reportFunctionMemberAccess]
+        logging.getLogger("asrgan").setLevel(logging.ERROR)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # `data.num_workers` is the user's choice

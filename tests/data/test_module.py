@@ -137,7 +137,7 @@ def test_two_devices_share_the_batch_of_one(make_data: Callable[..., PhotographD
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_each_validation_image_is_seen_by_one_device(
+def test_each_validation_image_counts_once_and_all_devices_see_equally_many(
     world_size: int, make_data: Callable[..., PhotographData]
 ) -> None:
     seen: list[tuple[str, str]] = []
@@ -145,7 +145,14 @@ def test_each_validation_image_is_seen_by_one_device(
         data = make_data()
         attach(data, rank=rank, world_size=world_size)
         for name, loader in zip(data.validation_names, data.val_dataloader(), strict=True):
-            seen += [(name, image.name) for image in loader]
+            number = data.validation_names.index(name)
+            images = [image.name for image in loader]
+            assert len(images) == -(-{"ValA": 3, "ValB": 2}[name] // world_size)
+            seen += [
+                (name, image)
+                for batch, image in enumerate(images)
+                if not data.is_repeated(loader=number, batch=batch)
+            ]
     assert sorted(seen) == [*(("ValA", name) for name in "012"), *(("ValB", name) for name in "01")]
 
 

@@ -11,7 +11,6 @@ from asrgan.models.attention import (
     FlexibleSelfAttention,
     PlacedAttention,
     Resize,
-    parse_places,
 )
 
 
@@ -151,13 +150,14 @@ def test_gradients_reach_every_weight_once_gamma_is_not_zero():
 
 
 def parse(*entries: object) -> list[AttentionPlace]:
-    return parse_places(
+    placed = PlacedAttention(
         entries,
+        num_features={"head": 8, "block1": 8, "trunk": 8},
         pool_size=4,
         resize="bilinear",
-        known=["head", "block1", "trunk"],
         owner="generator",
     )
+    return placed.places
 
 
 def test_an_entry_takes_what_it_lacks_from_the_common_values():

@@ -1,5 +1,6 @@
 """Benchmarks: pairs of LR and HR pictures in a fixed order."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ class Benchmark(Dataset[BenchmarkImage]):
         crop_size_px: only the centre of each picture, that many HR pixels high and wide (or as
             large as the picture); None: the whole picture.
         limit: only the first pictures; None: all.
+        minimum_size_px: shortest HR side that can be scored.
 
     Raises:
         UserError: no pictures, a picture that cannot be read, HR and LR whose names or sizes do
@@ -52,16 +54,20 @@ class Benchmark(Dataset[BenchmarkImage]):
         scale: int,
         crop_size_px: int | None = None,
         limit: int | None = None,
+        minimum_size_px: int = 1,
     ) -> None:
         if crop_size_px is not None and (crop_size_px <= 0 or crop_size_px % scale):
             raise UserError(
                 f"the benchmark's `crop_size_px` (={crop_size_px}) must be a positive multiple of "
                 f"`scale` (={scale}); try {max(crop_size_px // scale, 1) * scale}."
             )
-        folder = Path(folder).resolve()
+        if limit is not None and limit < 1:
+            raise UserError(f"the benchmark's `limit` (={limit}) must be at least 1.")
+        folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would rename a link
         self.name = folder.name
         self._scale = scale
         self._crop_size_px = crop_size_px
+        self._minimum_size_px = max(minimum_size_px, scale)
         hr_folder, lr_folder = folder / "HR", folder / f"LRx{scale}"
         if not hr_folder.is_dir():
             if lr_folder.is_dir():
@@ -110,12 +116,13 @@ class Benchmark(Dataset[BenchmarkImage]):
 
     def _check_size(self, name: str) -> None:
         hr_height, hr_width = image_size(self._hr_paths[name])
+        scored_px = min(hr_height, hr_width, self._crop_size_px or hr_height)
+        if scored_px < self._minimum_size_px:
+            raise UserError(
+                f"{self._hr_paths[name]} ({hr_width}x{hr_height}) leaves {scored_px} px to score,"
+                f" at least {self._minimum_size_px} are needed; remove it, or enlarge the crop."
+            )
         if self._lr_paths is None:
-            if min(hr_height, hr_width) < self._scale:
-                raise UserError(
-                    f"{self._hr_paths[name]} ({hr_width}x{hr_height}) is smaller than one LR pixel "
-                    f"at scale {self._scale}; remove it."
-                )
             return
         lr_height, lr_width = image_size(self._lr_paths[name])
         if (hr_height, hr_width) != (lr_height * self._scale, lr_width * self._scale):

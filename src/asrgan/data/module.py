@@ -1,5 +1,6 @@
 """Training crops and validation benchmarks as a LightningDataModule."""
 
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ class PhotographData(LightningDataModule):
     """HR crops of photographs for training, whole or cropped benchmarks for validation.
 
     A training batch is a uint8 tensor (N, 3, crop, crop); LR is made from it on the device. A
-    validation batch is a `BenchmarkImage` with a leading dimension of 1; each image is seen by
-    exactly one device. The trainer must leave sampling alone: ``use_distributed_sampler=False``.
-    The module that is trained counts its batches in ``iteration``, where training goes on.
+    validation batch is a `BenchmarkImage` with a leading dimension of 1. Devices share a benchmark:
+    each sees equally many images, so the last ones of some are repeats, see `is_repeated`. The
+    trainer must leave sampling alone: ``use_distributed_sampler=False``. The module that is trained
+    counts its batches in ``iteration``, where training goes on.
 
     Args:
         train: folder of HR photographs; None if nothing is trained.
@@ -39,6 +41,7 @@ class PhotographData(LightningDataModule):
         augmentation: see `Crops`.
         validation_crop_size_px: see `Benchmark`.
         validation_limit: images of each benchmark; None: all.
+        validation_minimum_size_px: see `Benchmark`.
 
     Attributes:
         validation_names: the benchmarks' names, in the order of the validation loaders.
@@ -63,6 +66,7 @@ class PhotographData(LightningDataModule):
         augmentation: Sequence[albumentations.BasicTransform],
         validation_crop_size_px: int | None,
         validation_limit: int | None,
+        validation_minimum_size_px: int = 1,
     ) -> None:
         super().__init__()
         if crop_size_px <= 0 or crop_size_px % scale:
@@ -76,7 +80,8 @@ class PhotographData(LightningDataModule):
             validation = []
         elif isinstance(validation, (str, Path)):
             validation = [validation]
-        self._validation_folders = [Path(folder).resolve() for folder in validation]
+        # resolve() would rename a link
+        self._validation_folders = [Path(os.path.abspath(f)) for f in validation]  # noqa: PTH100
         self.validation_names = [folder.name for folder in self._validation_folders]
         for name in self.validation_names:
             if self.validation_names.count(name) > 1:
@@ -95,6 +100,7 @@ class PhotographData(LightningDataModule):
         self._augmentation = augmentation
         self._validation_crop_size_px = validation_crop_size_px
         self._validation_limit = validation_limit
+        self._validation_minimum_size_px = validation_minimum_size_px
         self._crops: Crops | None = None
         self._benchmarks: list[Benchmark] | None = None
 
@@ -107,6 +113,7 @@ class PhotographData(LightningDataModule):
                     scale=self._scale,
                     crop_size_px=self._validation_crop_size_px,
                     limit=self._validation_limit,
+                    minimum_size_px=self._validation_minimum_size_px,
                 )
                 for folder in self._validation_folders
             ]
@@ -147,18 +154,25 @@ class PhotographData(LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[BenchmarkImage]]:
-        """One loader per benchmark with the share of this device."""
+        """One loader per benchmark with the share of this device, equally many for each."""
         assert self._benchmarks is not None
         assert self.trainer is not None
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        return [
-            DataLoader(
-                Subset(benchmark, range(rank, len(benchmark), world_size)),
-                batch_size=1,
-                collate_fn=_collate_one,
-            )
-            for benchmark in self._benchmarks
-        ]
+        loaders: list[DataLoader[BenchmarkImage]] = []
+        for benchmark in self._benchmarks:
+            # DDP communicates in every forward pass, so no device may make one less.
+            num_all = -(-len(benchmark) // world_size) * world_size
+            share = [number % len(benchmark) for number in range(rank, num_all, world_size)]
+            loader = DataLoader(Subset(benchmark, share), batch_size=1, collate_fn=_collate_one)
+            loaders.append(loader)
+        return loaders
+
+    def is_repeated(self, *, loader: int, batch: int) -> bool:
+        """Whether a validation batch of this device is an image that another one has seen."""
+        assert self._benchmarks is not None
+        assert self.trainer is not None
+        number = batch * self.trainer.world_size + self.trainer.global_rank
+        return number >= len(self._benchmarks[loader])
 
 
 def _collate_one(images: list[BenchmarkImage]) -> BenchmarkImage:

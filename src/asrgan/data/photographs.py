@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from asrgan.imaging import find_images, image_size, read_image
 
 _log = logging.getLogger(__name__)
 
-_MAX_REPORTED_FILES = 20
 _BYTES_PER_MIB = 2**20
 
 
@@ -99,19 +97,19 @@ def _usable_sizes(folder: Path, minimum_size_px: int) -> dict[Path, tuple[int, i
     with _threads() as threads:
         sizes = list(threads.map(_size_or_reason, paths))
     usable: dict[Path, tuple[int, int]] = {}
-    reasons: list[str] = []
     largest_side_px = 0
     for path, size in zip(paths, sizes, strict=True):
         if isinstance(size, UnreadableImageError):
-            reasons.append(str(size))
+            _log.warning("left out: %s", size)
             continue
         largest_side_px = max(largest_side_px, min(size))
         if min(size) < minimum_size_px:
             height, width = size
-            reasons.append(f"{path} is too small: {width}x{height} < {minimum_size_px} px.")
+            _log.warning(
+                "left out: %s is too small: %dx%d < %d px.", path, width, height, minimum_size_px
+            )
         else:
             usable[path] = size
-    _report(reasons)
     if usable:
         return usable
     if largest_side_px == 0:
@@ -127,13 +125,6 @@ def _size_or_reason(path: Path) -> tuple[int, int] | UnreadableImageError:
         return image_size(path)
     except UnreadableImageError as error:
         return error
-
-
-def _report(reasons: Sequence[str]) -> None:
-    for reason in reasons[:_MAX_REPORTED_FILES]:
-        _log.warning("left out: %s", reason)
-    if len(reasons) > _MAX_REPORTED_FILES:
-        _log.warning("left out: %d more files.", len(reasons) - _MAX_REPORTED_FILES)
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -1,7 +1,7 @@
 """Training: the LightningModule, the average of weights, callbacks, loggers."""
 
 from asrgan.engine.averaging import start_average, update_average
-from asrgan.engine.checkpoints import Checkpoints, Schedule, check_resumable
+from asrgan.engine.checkpoints import Checkpoints, Schedule, read_iteration
 from asrgan.engine.hardware import best_precision, gan_strategy
 from asrgan.engine.loggers import IterationLogger, MetricsTable, TensorBoardLogger, WandbLogger
 from asrgan.engine.means import RunningMeans
@@ -23,8 +23,8 @@ __all__ = [
     "TensorBoardLogger",
     "WandbLogger",
     "best_precision",
-    "check_resumable",
     "gan_strategy",
+    "read_iteration",
     "start_average",
     "update_average",
 ]

@@ -1,9 +1,10 @@
 """What a run keeps on disk, and how it stops."""
 
+import math
+import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from asrgan.engine.super_resolution import SuperResolution
-from asrgan.errors import InterruptedRunError, UserError
+from asrgan.errors import DivergedError, InterruptedRunError, UserError
 from asrgan.models import save_generator
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {
@@ -23,36 +24,21 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
 }
 
 
-def check_resumable(path: Path, module: SuperResolution) -> int:
-    """Holds a checkpoint against the run that wants to go on from it.
-
-    Returns:
-        The checkpoint's iteration.
+def read_iteration(path: Path) -> int:
+    """The iteration at which a checkpoint of ``asrgan train`` was written.
 
     Raises:
-        UserError: the file is damaged, is no checkpoint of asrgan, or holds other networks.
+        UserError: the file is damaged, or something else.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        return checkpoint["asrgan"]["iteration"]
+    except Exception as error:  # damaged files raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
-            f"`{path}` cannot be read ({reason}); take best.ckpt beside it as last.ckpt, or another"
-            " output_dir."
+            f"`{path}` is no checkpoint of `asrgan train`, or damaged ({reason}); copy best.ckpt"
+            " over it, or take another output_dir."
         ) from error
-    if not isinstance(checkpoint, dict) or "asrgan" not in checkpoint:
-        raise UserError(f"`{path}` is no checkpoint of `asrgan train`; try another output_dir.")
-    saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    different = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
-    if different:
-        name = different[0]
-        raise UserError(
-            f"`{path}` holds other networks than this configuration: {name} has the shape"
-            f" {saved.get(name, 'nothing')} there and {wanted.get(name, 'nothing')} here; take the"
-            " settings of the first start (config.yaml), or another output_dir."
-        )
-    return checkpoint["asrgan"]["iteration"]
 
 
 class Schedule(Callback):
@@ -153,14 +139,16 @@ class Checkpoints(Callback):
         assert isinstance(pl_module, SuperResolution)
         score = pl_module.validation_scores[self.best_metric]
         sign = 1 if HIGHER_IS_BETTER[self.best_metric] else -1
-        if self.best_score is None or sign * score > sign * self.best_score:
+        is_better = self.best_score is None or sign * score > sign * self.best_score
+        if is_better and not math.isnan(score):
             self.best_score = score
             self._save(trainer, pl_module, "best.ckpt")
         self._end_iteration(trainer, pl_module)
 
     def _end_iteration(self, trainer: pl.Trainer, module: SuperResolution) -> None:
         iteration, end = module.iteration, self.schedule.max_iterations
-        is_stopping = self._is_stopping(trainer)
+        # Gradients that wait for their step are in no checkpoint.
+        is_stopping = self._is_stopping(trainer) and not module.is_accumulating
         if iteration % self.every == 0 or iteration == end or is_stopping:
             self._save(trainer, module, self.last_path.name)
             self.saved_iteration = iteration
@@ -179,16 +167,19 @@ class Checkpoints(Callback):
         try:
             trainer.save_checkpoint(temporary)  # every process calls it, one writes
             if trainer.is_global_zero:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
                 temporary.replace(path)
                 if path == self.last_path:
                     self._save_generator(module)
         except OSError as error:
             raise UserError(
-                f"`{path}` could not be written at iteration {module.iteration}"
+                f"`{error.filename or path}` could not be written at iteration {module.iteration}"
                 f" ({error.strerror or error}); {self._describe_last()}"
             ) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            if trainer.is_global_zero:
+                temporary.unlink(missing_ok=True)
 
     def _save_generator(self, module: SuperResolution) -> None:
         save_generator(
@@ -212,9 +203,21 @@ class Checkpoints(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._earlier_handlers[number] = signal.signal(number, self._on_signal)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gives the signals back."""
-        del trainer, pl_module, stage
+        del trainer, pl_module
+        self._give_back_signals()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the signals back, and tells a diverged run where it can go on."""
+        del trainer, pl_module
+        self._give_back_signals()
+        if isinstance(exception, DivergedError):
+            exception.args = (f"{exception} In any case {self._describe_last()}",)
+
+    def _give_back_signals(self) -> None:
         for number, handler in self._earlier_handlers.items():
             signal.signal(number, handler)
         self._earlier_handlers.clear()

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from abc import abstractmethod
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -147,7 +148,8 @@ class WandbLogger(IterationLogger):
         if self._run is None:
             import wandb
 
-            mode = None if wandb.api.api_key else "offline"
+            has_choice = "WANDB_MODE" in os.environ or wandb.login(prompt=False)
+            mode = None if has_choice else "offline"
             self._run = wandb.init(**self._settings, mode=mode, resume="allow", reinit="create_new")
             self._run.define_metric("iteration")
             self._run.define_metric("*", step_metric="iteration")

@@ -60,9 +60,19 @@ class Progress(Callback):
             score = pl_module.validation_scores[self.metric]
             self._bar.set_postfix_str(f"{self.metric} {score:.4g}", refresh=False)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leaves the finished bar on the screen."""
-        del trainer, pl_module, stage
+        del trainer, pl_module
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Leaves the line to the error."""
+        del trainer, pl_module, exception
+        self._close()
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -142,9 +142,10 @@ class SuperResolution(pl.LightningModule):
         self._memory_format = memory_format
         self._means = RunningMeans()
         scores = [*protocol.metrics, *(f"loss_{name}" for name in content_losses), "content_loss"]
-        # MeanMetric gathers sums and counts of all processes, so each image counts once.
+        # These gather sums and counts of all processes, so each image counts once.
         self._validation_means = [
-            {score: MeanMetric() for score in scores} for _ in self.validation_names
+            {score: MeanMetric(nan_strategy="disable") for score in scores}
+            for _ in self.validation_names
         ]
         self._last_write_s: float | None = None
         self._images_since_write = 0
@@ -240,6 +241,11 @@ class SuperResolution(pl.LightningModule):
                 schedule.step()  # pyright: ignore[reportCallIssue] - no plateau schedules here
 
     @property
+    def is_accumulating(self) -> bool:
+        """Whether gradients of earlier batches wait for their step."""
+        return self.iteration % self.optimization.accumulate != 0
+
+    @property
     def _completes_a_step(self) -> bool:
         return (self.iteration + 1) % self.optimization.accumulate == 0
 
@@ -326,8 +332,15 @@ class SuperResolution(pl.LightningModule):
     # Validation
 
     def on_validation_epoch_start(self) -> None:
-        """Clears the means."""
+        """Clears the means; all processes score the same network.
+
+        Batch norm's statistics are of each process's own pictures, and nothing else averages them:
+        what rank 0 saves is what all score.
+        """
         self.protocol.to(self.device)
+        if self.trainer.world_size > 1:
+            for buffer in self.averaged_generator.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         for means in self._validation_means:
             for mean in means.values():
                 mean.to(self.device).reset()
@@ -336,7 +349,6 @@ class SuperResolution(pl.LightningModule):
         self, batch: BenchmarkImage, batch_index: int, dataloader_idx: int = 0
     ) -> Tensor:
         """Scores the averaged generator on one image; returns SR (1, 3, H, W), unclamped."""
-        del batch_index
         lr_image = batch.lr_image.contiguous(memory_format=self._memory_format)
         sr_image = self.averaged_generator(lr_image).float()
         scores: dict[str, Any] = self.protocol(sr_image, batch.hr_image)[0]
@@ -345,8 +357,10 @@ class SuperResolution(pl.LightningModule):
         scores["content_loss"] = sum(
             self._content_weights[name] * value for name, value in content.items()
         )
-        for name, mean in self._validation_means[dataloader_idx].items():
-            mean.update(scores[name])
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] - set by fit
+        if not data.is_repeated(loader=dataloader_idx, batch=batch_index):
+            for name, mean in self._validation_means[dataloader_idx].items():
+                mean.update(scores[name])
         return sr_image
 
     def on_validation_epoch_end(self) -> None:

@@ -8,7 +8,7 @@ from asrgan.losses.adversarial import (
     RelativisticAverageLoss,
 )
 from asrgan.losses.content import ContentLoss
-from asrgan.losses.perceptual import FeatureNetwork, PerceptualLoss
+from asrgan.losses.perceptual import PerceptualLoss
 from asrgan.losses.pixel import CharbonnierLoss, L1Loss, L2Loss
 from asrgan.losses.total_variation import TotalVariationLoss
 
@@ -16,7 +16,6 @@ __all__ = [
     "AdversarialObjective",
     "CharbonnierLoss",
     "ContentLoss",
-    "FeatureNetwork",
     "HingeLoss",
     "L1Loss",
     "L2Loss",

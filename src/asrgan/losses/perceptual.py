@@ -1,28 +1,16 @@
 """A loss that compares pictures by what a frozen network sees in them."""
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Literal, Protocol, Self
+from collections.abc import Callable, Mapping
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from asrgan.errors import UserError
 from asrgan.losses.content import ContentLoss
 
 _DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
-
-
-class FeatureNetwork(Protocol):
-    """A frozen `torch.nn.Module` that returns feature maps by name."""
-
-    def __call__(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
-        """Feature maps (N, C, h, w) of ``image`` (N, 3, H, W) in [0, 1], one for each layer."""
-        ...
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """`torch.nn.Module`'s way to move or cast everything it holds."""
-        ...
 
 
 class PerceptualLoss(ContentLoss):
@@ -32,7 +20,8 @@ class PerceptualLoss(ContentLoss):
     optimizer or replica holds it, but follows this module to its device and precision.
 
     Args:
-        network: frozen; takes pictures in [0, 1].
+        network: frozen; takes pictures (N, 3, H, W) in [0, 1] and layer names, and returns feature
+            maps (N, C, h, w) by name.
         weight: factor of this loss in the generator's total.
         layers: layer name -> factor of its distance.
         feature_scale: multiplies the features before they are compared; Ledig et al. take 1/12.75.
@@ -46,7 +35,7 @@ class PerceptualLoss(ContentLoss):
 
     def __init__(
         self,
-        network: FeatureNetwork,
+        network: nn.Module,
         *,
         weight: float,
         layers: Mapping[str, float],
@@ -69,7 +58,7 @@ class PerceptualLoss(ContentLoss):
         self._outside_the_tree = (network,)  # a plain attribute would register it as a submodule
 
     @property
-    def network(self) -> FeatureNetwork:
+    def network(self) -> nn.Module:
         """The frozen network."""
         return self._outside_the_tree[0]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from asrgan.errors import UserError
 from asrgan.imaging import luma, quantize
 
-_WINDOW_SIZE_PX = 11
+SSIM_WINDOW_PX = 11
 _WINDOW_SIGMA_PX = 1.5
 _C1, _C2 = 0.01**2, 0.03**2  # (K L)^2 with L = 1, the 255 grey levels of pictures in [0, 1]
 
@@ -68,7 +68,7 @@ def ssim_y(sr_image: Tensor, hr_image: Tensor, *, border: int) -> Tensor:
 
     Source: Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13 and section III-C.
     """
-    images = _prepare(sr_image, hr_image, border, minimum_px=_WINDOW_SIZE_PX)
+    images = _prepare(sr_image, hr_image, border, minimum_px=SSIM_WINDOW_PX)
     return _ssim(*(luma(image) for image in images))
 
 
@@ -77,7 +77,7 @@ def ssim_rgb(sr_image: Tensor, hr_image: Tensor, *, border: int) -> Tensor:
 
     Arguments, returned shape and errors are those of `ssim_y`.
     """
-    images = _prepare(sr_image, hr_image, border, minimum_px=_WINDOW_SIZE_PX)
+    images = _prepare(sr_image, hr_image, border, minimum_px=SSIM_WINDOW_PX)
     channels = zip(*(image.split(1, dim=1) for image in images), strict=True)
     return torch.stack([_ssim(sr, hr) for sr, hr in channels]).mean(dim=0)
 
@@ -127,7 +127,7 @@ def _blur(image: Tensor) -> Tensor:
 
     Separable, as sums of shifted slices: faster on a CPU than torch's convolution in float64.
     """
-    half = _WINDOW_SIZE_PX // 2
+    half = SSIM_WINDOW_PX // 2
     taps = [math.exp(-0.5 * (i / _WINDOW_SIGMA_PX) ** 2) for i in range(-half, half + 1)]
     for dim in (-2, -1):
         length = image.shape[dim] - 2 * half

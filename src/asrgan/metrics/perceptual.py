@@ -1,8 +1,7 @@
 """LPIPS: how different two pictures look, judged by a network."""
 
 import logging
-import pickle
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from asrgan.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_MINIMUM_SIZE_PX = 32  # AlexNet's last feature map vanishes below 31 px
 _BACKBONES = {
     "alex": AlexNet_Weights.DEFAULT,
     "vgg": VGG16_Weights.DEFAULT,
@@ -40,6 +38,9 @@ class LPIPS(nn.Module):
     Metric", eq. 1.
     """
 
+    minimum_size_px: ClassVar[int] = 32
+    """Shortest side; AlexNet's last feature map vanishes below 31 px."""
+
     def __init__(self, *, network: Literal["alex", "vgg", "squeeze"]) -> None:
         super().__init__()
         if network not in _BACKBONES:
@@ -49,8 +50,9 @@ class LPIPS(nn.Module):
         self.network_name = network
         path = fetch_weights(_BACKBONES[network].url, purpose="LPIPS")
         try:
+            torch.load(path, map_location="cpu", weights_only=True)  # torch.hub would run any code
             metric = LearnedPerceptualImagePatchSimilarity(network, normalize=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # damaged files raise anything
             raise WeightsUnavailableError(
                 f"LPIPS cannot read {path} ({type(error).__name__}); delete the file, then it is"
                 " downloaded again."
@@ -72,9 +74,9 @@ class LPIPS(nn.Module):
             UserError: the pictures are too small for the networks.
         """
         height, width = hr_image.shape[-2:]
-        if min(height, width) < _MINIMUM_SIZE_PX:
+        if min(height, width) < self.minimum_size_px:
             raise UserError(
-                f"LPIPS needs images of at least {_MINIMUM_SIZE_PX} px each way, "
+                f"LPIPS needs images of at least {self.minimum_size_px} px each way, "
                 f"got {width}x{height}; leave the image out."
             )
         with torch.autocast(hr_image.device.type, enabled=False):  # in training as in evaluation

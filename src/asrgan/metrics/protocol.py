@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from asrgan.imaging import quantize
-from asrgan.metrics.full_reference import psnr_rgb, psnr_y, ssim_rgb, ssim_y
+from asrgan.metrics.full_reference import SSIM_WINDOW_PX, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from asrgan.metrics.perceptual import LPIPS
 
 METRICS: tuple[str, ...] = ("psnr_y_db", "ssim_y", "psnr_rgb_db", "ssim_rgb", "lpips")
@@ -29,6 +29,12 @@ class Protocol:
     def metrics(self) -> tuple[str, ...]:
         """The names out of `METRICS` that get a value."""
         return METRICS if self._lpips is not None else METRICS[:-1]
+
+    @property
+    def minimum_size_px(self) -> int:
+        """Shortest side that can be scored: SSIM's window within the border, LPIPS' deepest map."""
+        minimum_px = SSIM_WINDOW_PX + 2 * self._scale
+        return minimum_px if self._lpips is None else max(minimum_px, LPIPS.minimum_size_px)
 
     @property
     def description(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,13 @@ class FlexibleSelfAttention(nn.Module):
                 f"`num_features` (={num_features}) must be divisible by {_CHANNEL_RATIO} where "
                 f"attention stands; try {nearest}."
             )
-        _check_pool_size(pool_size)
-        _check_resize(resize)
+        if not isinstance(pool_size, int) or pool_size < 1:  # pyright: ignore[reportUnnecessaryIsInstance] - YAML
+            raise UserError(
+                f"`pool_size` (={pool_size}) of attention must be an integer from 1 on."
+            )
+        if resize not in get_args(Resize):
+            known = ", ".join(get_args(Resize))
+            raise UserError(f"`resize` (={resize}) of attention is unknown; known: {known}.")
         self.pool_size = pool_size
         num_inner = num_features // _CHANNEL_RATIO
         self.query = nn.Conv2d(num_features, num_inner, 1, bias=False)
@@ -112,14 +117,16 @@ class PlacedAttention(nn.ModuleDict):
     """The FSA layers of a network, by the name of the place they follow.
 
     Args:
-        attention: one entry per layer, as for ``parse_places``.
+        attention: one entry per layer, ``{after: PLACE, pool_size: INT, resize: NAME}``; the last
+            two may be missing.
         num_features: every place of the network and its number of channels, in order.
         pool_size: for entries without their own.
         resize: for entries without their own.
         owner: what errors call the network.
 
     Raises:
-        UserError: as ``parse_places``, or the channels at a place are not divisible by 8.
+        UserError: a place is unknown or taken twice, a key is unknown, a value is out of range, or
+            the channels at a place are not divisible by 8.
     """
 
     def __init__(
@@ -132,14 +139,27 @@ class PlacedAttention(nn.ModuleDict):
         owner: str,
     ) -> None:
         super().__init__()
-        self.places = parse_places(
-            attention,
-            pool_size=pool_size,
-            resize=resize,
-            known=list(num_features),
-            owner=owner,
-        )
-        for place in self.places:
+        self.places: list[AttentionPlace] = []
+        name, known = f"{owner}.attention", list(num_features)
+        for entry in attention:
+            if not isinstance(entry, Mapping) or "after" not in entry:  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise UserError(
+                    f"`{name}` has the entry {entry!r} without a place; write"
+                    f" {{after: {known[-1]}}}."
+                )
+            settings: dict[str, Any] = {"pool_size": pool_size, "resize": resize, **entry}
+            if unknown := sorted(set(settings) - set(AttentionPlace.__dataclass_fields__)):
+                raise UserError(
+                    f"`{name}` has the unknown key `{unknown[0]}`; known: after, pool_size, resize."
+                )
+            place = AttentionPlace(**settings)
+            if place.after not in num_features:
+                raise UserError(
+                    f"`{name}` has the unknown place `{place.after}`; known: {', '.join(known)}."
+                )
+            if place.after in self:
+                raise UserError(f"`{name}` has the place `{place.after}` twice; keep one entry.")
+            self.places.append(place)
             self[place.after] = FlexibleSelfAttention(
                 num_features[place.after], pool_size=place.pool_size, resize=place.resize
             )
@@ -155,75 +175,6 @@ class PlacedAttention(nn.ModuleDict):
     def as_config(self) -> list[dict[str, object]]:
         """The places as ``attention`` entries with every value written out."""
         return [asdict(place) for place in self.places]
-
-
-def parse_places(
-    attention: Sequence[Mapping[str, object]],
-    *,
-    pool_size: int,
-    resize: str,
-    known: Sequence[str],
-    owner: str,
-) -> list[AttentionPlace]:
-    """Checks the ``attention`` list of a configuration.
-
-    Args:
-        attention: entries ``{after: NAME, pool_size: INT, resize: NAME}``; the last two may be
-            missing.
-        pool_size: for entries without their own.
-        resize: for entries without their own.
-        known: the places there are.
-        owner: what errors call the network.
-
-    Raises:
-        UserError: a place is unknown or taken twice, a key is unknown, or a value is out of range.
-    """
-    places: list[AttentionPlace] = []
-    for entry in attention:
-        place = _parse_place(
-            entry, pool_size=pool_size, resize=resize, known=known, name=f"{owner}.attention"
-        )
-        if any(place.after == other.after for other in places):
-            raise UserError(
-                f"`{owner}.attention` has the place `{place.after}` twice; keep one entry."
-            )
-        places.append(place)
-    return places
-
-
-def _parse_place(
-    entry: object, *, pool_size: int, resize: str, known: Sequence[str], name: str
-) -> AttentionPlace:
-    if not isinstance(entry, Mapping) or "after" not in entry:
-        raise UserError(
-            f"`{name}` has the entry {entry!r} without a place; write {{after: {known[-1]}}}."
-        )
-    entry = cast("Mapping[str, object]", entry)
-    if unknown := sorted(set(entry) - set(AttentionPlace.__dataclass_fields__)):
-        raise UserError(
-            f"`{name}` has the unknown key `{unknown[0]}`; known: after, pool_size, resize."
-        )
-    after = str(entry["after"])
-    if after not in known:
-        raise UserError(f"`{name}` has the unknown place `{after}`; known: {', '.join(known)}.")
-    return AttentionPlace(
-        after=after,
-        pool_size=_check_pool_size(entry.get("pool_size", pool_size)),
-        resize=_check_resize(entry.get("resize", resize)),
-    )
-
-
-def _check_pool_size(pool_size: object) -> int:
-    if not isinstance(pool_size, int) or isinstance(pool_size, bool) or pool_size < 1:
-        raise UserError(f"`pool_size` (={pool_size}) of attention must be an integer from 1 on.")
-    return pool_size
-
-
-def _check_resize(resize: object) -> Resize:
-    if resize not in get_args(Resize):
-        known = ", ".join(get_args(Resize))
-        raise UserError(f"`resize` (={resize}) of attention is unknown; known: {known}.")
-    return cast("Resize", resize)
 
 
 def _resize_layer(num_features: int, *, pool_size: int, resize: Resize) -> nn.Module:

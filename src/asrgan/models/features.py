@@ -14,6 +14,8 @@ from asrgan.errors import UserError
 from asrgan.models.files import read_pickle
 
 _STAGES = (2, 2, 4, 4, 4)  # convolutions: Simonyan & Zisserman 2014, table 1, column E
+# Where the convolutions stand in torchvision's `features`.
+_TORCHVISION_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 _URL = VGG19_Weights.IMAGENET1K_V1.url
@@ -45,7 +47,7 @@ class VGG19Features(nn.Module):
         path = Path(weights) if weights else fetch_weights(_URL, purpose="The perceptual loss")
         published = read_pickle(path)
         names = _convolution_names(_STAGES)
-        numbers = zip(names, _torchvision_numbers(), strict=True)
+        numbers = zip(names, _TORCHVISION_NUMBERS, strict=True)
         self.convolutions = _convolutions(
             {name: f"features.{number}" for name, number in numbers},
             published,
@@ -97,7 +99,7 @@ class DistilledVGG19Features(nn.Module):
         path = Path(weights)
         published = read_pickle(path).get("model", {})
         names = _convolution_names((*_STAGES[:4], 1))
-        self.input = _convolution("conv0", published, padding_mode="zeros", path=path)
+        self.input = _convolution("conv0", published, num_in=3, padding_mode="zeros", path=path)
         self.convolutions = _convolutions(
             {name: name.replace("_", "") for name in names},
             published,
@@ -150,16 +152,6 @@ def _convolution_names(stages: Collection[int]) -> list[str]:
     ]
 
 
-def _torchvision_numbers() -> list[int]:
-    """Where the convolutions stand in torchvision's ``features``: each has a ReLU behind it."""
-    numbers: list[int] = []
-    position = 0
-    for count in _STAGES:
-        numbers += range(position, position + 2 * count, 2)
-        position += 2 * count + 1  # the pooling
-    return numbers
-
-
 def _layers(names: Collection[str]) -> tuple[str, ...]:
     return tuple(layer for name in names for layer in (name, name.replace("conv", "relu")))
 
@@ -171,22 +163,30 @@ def _convolutions(
     padding_mode: _Padding,
     path: Path,
 ) -> nn.ModuleDict:
-    return nn.ModuleDict(
-        {
-            name: _convolution(published_name, published, padding_mode=padding_mode, path=path)
-            for name, published_name in published_names.items()
-        }
-    )
+    """A chain of convolutions that starts from a picture."""
+    convolutions = nn.ModuleDict()
+    num_in = 3
+    for name, published_name in published_names.items():
+        convolution = _convolution(
+            published_name, published, num_in=num_in, padding_mode=padding_mode, path=path
+        )
+        convolutions[name] = convolution
+        num_in = convolution.out_channels
+    return convolutions
 
 
 def _convolution(
-    name: str, published: Mapping[str, Tensor], *, padding_mode: _Padding, path: Path
+    name: str, published: Mapping[str, Tensor], *, num_in: int, padding_mode: _Padding, path: Path
 ) -> nn.Conv2d:
     """A convolution that keeps the size, with the weights of a file."""
     weight, bias = published.get(f"{name}.weight"), published.get(f"{name}.bias")
     if weight is None or bias is None:
         raise UserError(f"`{path}` has no `{name}.weight` and `.bias`; it is of another network.")
-    num_out, num_in, size, _ = weight.shape
+    if weight.ndim != 4 or weight.shape[1] != num_in or bias.shape != weight.shape[:1]:
+        raise UserError(
+            f"`{path}` holds a `{name}` of shape {tuple(weight.shape)}; it is of another network."
+        )
+    num_out, _, size, _ = weight.shape
     with torch.device("meta"):
         convolution = nn.Conv2d(num_in, num_out, size, padding=size // 2, padding_mode=padding_mode)
     convolution.load_state_dict({"weight": weight, "bias": bias}, assign=True)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -60,7 +60,8 @@ def save_generator(
     }
     state = {name: tensor.contiguous() for name, tensor in folded.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={_METADATA_KEY: json.dumps(metadata)})
+        # Not save_file: its error for a full disk is not an OSError.
+        temporary.write_bytes(save(state, metadata={_METADATA_KEY: json.dumps(metadata)}))
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
@@ -84,10 +85,14 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
         raise _damaged(path, error) from error
     if text is None:
         raise UserError(f"`{path}` was not written by asrgan: it has no `{_METADATA_KEY}` entry.")
-    metadata = json.loads(text)
-    if metadata["format"] != _FORMAT:
+    try:
+        metadata = json.loads(text)
+        version = metadata["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if version != _FORMAT:
         raise UserError(
-            f"`{path}` has format {metadata['format']}, this asrgan reads {_FORMAT}; update asrgan."
+            f"`{path}` has format {version}, this asrgan reads {_FORMAT}; update asrgan."
         )
     return metadata
 
@@ -104,7 +109,14 @@ def load_generator(path: Path | str) -> SRGANGenerator:
         UserError: the file is missing, damaged, unsafe to read, or holds something else.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
+    try:
+        return _load(path)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error  # well-formed, with content that nobody wrote
+
+
+def _load(path: Path) -> SRGANGenerator:
+    if path.suffix.lower() == ".safetensors":
         metadata = read_metadata(path)
         # As saved: folded.
         plain = metadata["architecture"] | {"spectral_norm": False, "spectral_norm_output": False}

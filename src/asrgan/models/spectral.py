@@ -46,7 +46,7 @@ class SpectralNorm(nn.Module):
                 self._store(*_power_iteration(matrix, self.v, num_iterations=1))
             # Copies: the buffers change in place before a second read's backward pass.
             sigma = self.u.clone() @ (matrix @ self.v.clone())
-        return weight / sigma
+        return weight / sigma.clamp_min(torch.finfo(sigma.dtype).tiny)
 
     @torch.no_grad()
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class SpectralNorm(nn.Module):
         # Eigenvectors of the small square, in ascending order: far cheaper than the decomposition.
         u = torch.linalg.eigh(matrix @ matrix.T).eigenvectors[:, -1]
         self._store(u, F.normalize(matrix.T @ u, dim=0))
-        return weight
+        return weight.clone()  # else an assigned tensor would change with every step
 
     def _store(self, u: Tensor, v: Tensor) -> None:
         self.u.copy_(u)

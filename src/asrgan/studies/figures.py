@@ -72,7 +72,7 @@ def plot_comparison(
     """
     num_columns = 1 + max(len(columns) for columns in images.values())
     num_rows = num_crops * len(images)
-    size = (2.0 * num_columns, 2.15 * num_rows)
+    size = (2.0 * num_columns, 2.2 * num_rows)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
     for panel in grid.flat:
