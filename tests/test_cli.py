@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -29,11 +30,13 @@ def asrgan(
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["asrgan", *arguments])
-        code = 0
+        code, handlers = 0, logging.getLogger().handlers[:]
         try:
             cli.main()
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            logging.getLogger().handlers[:] = handlers  # Hydra's write to this test's stdout
         captured = capsys.readouterr()
         return Result(code, captured.out, captured.err)
 

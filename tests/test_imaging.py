@@ -1,3 +1,4 @@
+import errno
 import io
 import struct
 import zlib
@@ -392,3 +393,26 @@ def test_the_published_lr_images_come_out_to_the_bit(benchmark: str, shared_fold
 def test_a_size_that_the_scale_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="48x50 must be divisible by scale=4"):
         bicubic_downscale(torch.zeros(1, 3, 48, 50), scale=4)
+
+
+def test_linked_folders_are_searched_once_also_in_a_circle(tmp_path: Path):
+    write_image(tmp_path / "elsewhere" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    folder = tmp_path / "photographs"
+    write_image(folder / "sub" / "b.png", np.zeros((4, 4, 3), np.uint8))
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "sub" / "circle").symlink_to(folder)
+    found = [path.relative_to(folder).as_posix() for path in find_images(folder)]
+    assert found == ["linked/a.png", "sub/b.png"]
+
+
+def test_a_passing_fault_of_the_disk_does_not_condemn_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_image(tmp_path / "a.png")
+    assert not isinstance(caught.value, UnreadableImageError)

@@ -114,10 +114,28 @@ def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
 
 def test_a_picture_smaller_than_the_scale_is_refused(tmp_path: Path) -> None:
     write_image(tmp_path / "tiny.png", noise(3, 8))
-    with pytest.raises(
-        UserError, match=r"tiny\.png \(8x3\) is smaller than one LR pixel at scale 4"
-    ):
+    with pytest.raises(UserError, match=r"tiny\.png \(8x3\) leaves 3 px .* at least 4 are needed"):
         Benchmark(tmp_path, scale=4)
+
+
+@pytest.mark.parametrize("crop_size_px", [None, 16])
+def test_a_picture_that_cannot_be_scored_is_refused_at_the_start(
+    tmp_path: Path, crop_size_px: int | None
+) -> None:
+    write_image(tmp_path / "small.png", noise(18 if crop_size_px is None else 64, 64))
+    with pytest.raises(UserError, match=r"leaves 1[68] px to score, at least 19 are needed"):
+        Benchmark(tmp_path, scale=4, crop_size_px=crop_size_px, minimum_size_px=19)
+
+
+def test_a_limit_below_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"`limit` \(=-1\) must be at least 1"):
+        Benchmark(tmp_path, scale=4, limit=-1)
+
+
+def test_a_link_keeps_its_own_name(tmp_path: Path) -> None:
+    write_image(tmp_path / "a1b2" / "a.png", noise(8, 8))
+    (tmp_path / "Set5").symlink_to(tmp_path / "a1b2")
+    assert Benchmark(tmp_path / "Set5", scale=4).name == "Set5"
 
 
 def test_a_picture_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asrgan.downloads import WeightsUnavailableError
 from asrgan.errors import UserError
-from asrgan.metrics import LPIPS
+from asrgan.metrics import LPIPS, open_lpips
 
 SQUEEZENET_FILE = "squeezenet1_1-b8a52dc0.pth"
 GENERATOR = torch.Generator().manual_seed(0)
@@ -143,3 +143,28 @@ def test_weights_of_another_network_are_refused(cache: Path):
 def test_an_unknown_network_is_a_user_s_mistake():
     with pytest.raises(UserError, match=r"`network` \(='resnet'\).* one of alex, vgg, squeeze"):
         LPIPS(network="resnet")  # type: ignore[arg-type]
+
+
+class Malicious:
+    """Would write a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_weights_that_would_run_code_are_refused(cache: Path, tmp_path: Path):
+    torch.save({"features.0.weight": Malicious(tmp_path / "ran")}, cache / SQUEEZENET_FILE)
+    with pytest.raises(WeightsUnavailableError, match="LPIPS cannot read"):
+        LPIPS(network="squeeze")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_open_lpips_says_in_one_line_what_is_missing(cache: Path, caplog: pytest.LogCaptureFixture):
+    assert open_lpips("alex") is None
+    assert len(caplog.messages) == 1
+    assert f"LPIPS stays empty: LPIPS needs {cache}/alexnet-owt-7be5be79.pth" in caplog.messages[0]
+    assert open_lpips(None) is None
+    assert len(caplog.messages) == 1

@@ -410,3 +410,31 @@ def test_metadata_that_do_not_fit_are_refused(
     with pytest.raises(UserError, match=message) as caught:
         load_generator(tmp_path / "g.safetensors")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"asrgan_generator": {"generator": "SRGANGenerator", "architecture": SMALL}},
+        {"asrgan_generator": 1, "state_dict": {}},
+        {"block1.0.weight": 1},
+        {1: torch.zeros(1), "block1.0.weight": torch.zeros(8, 3, 9, 9)},
+    ],
+    ids=["no state", "no description", "no tensor", "a number for a name"],
+)
+def test_well_formed_files_with_odd_content_are_refused_in_one_line(
+    tmp_path: Path, content: dict[Any, Any]
+):
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises(UserError, match=r"odd\.ckpt`") as caught:
+        load_generator(tmp_path / "odd.ckpt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"format": 1}'])
+def test_odd_metadata_are_refused_in_one_line(tmp_path: Path, text: str):
+    path = tmp_path / "odd.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"asrgan": text})
+    with pytest.raises(UserError, match=r"odd\.safetensors`") as caught:
+        load_generator(path)
+    assert "\n" not in str(caught.value)
