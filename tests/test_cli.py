@@ -185,6 +185,11 @@ def test_tab_completes_verbs_groups_and_keys(
     assert expected in asrgan("-sc", "query=bash").out
 
 
+def test_nothing_completes_an_unknown_verb(asrgan: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COMP_LINE", "asrgan trian exp")
+    assert asrgan("-sc", "query=bash") == (0, "", "")
+
+
 def test_the_installed_command_works_from_any_folder(tmp_path: Path):
     command = [str(Path(sys.executable).with_name("asrgan")), "train", "--cfg", "job"]
     done = subprocess.run(

@@ -1,15 +1,14 @@
 """Every experiment composes, builds and takes a step; nothing in `conf` is written twice."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torchvision
 from omegaconf import OmegaConf
 
-from asrgan.configuration import compose, configuration_folder
+from asrgan.configuration import compose, configuration_folder, flatten
 
 EXPERIMENTS = sorted(path.stem for path in (configuration_folder() / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (configuration_folder() / "recipe").glob("*.yaml"))
@@ -65,17 +64,14 @@ def test_the_head_of_an_experiment_gives_source_command_expectation_and_small_fo
         assert any(label in line for line in head), label
 
 
-def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + str(key), value
+def own_values(path: Path) -> dict[str, object]:
+    content = OmegaConf.load(path)
+    content.pop("defaults", None)
+    return flatten(content)
 
 
-def own_values(path: Path) -> dict[str, Any]:
-    content = OmegaConf.to_container(OmegaConf.load(path)) or {}
-    return dict(leaves({k: v for k, v in content.items() if k != "defaults"}))
+def composed(*overrides: str) -> dict[str, object]:
+    return flatten(OmegaConf.create(compose("train", overrides)))
 
 
 @pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e != "srresnet_x4"])
@@ -91,7 +87,7 @@ def test_an_experiment_holds_only_what_differs(experiment: str):
     parent = next((g for g in groups if isinstance(g, str) and g != "_self_"), "srresnet_x4")
     if parent == "srresnet_x4":
         overrides = [o for o in overrides if not o.startswith("experiment=")]
-    base = dict(leaves(compose("train", [f"experiment={parent}", *overrides])))
+    base = composed(f"experiment={parent}", *overrides)
     repeated = [k for k, v in own_values(path).items() if k in base and base[k] == v]
     assert repeated == []
 
@@ -100,7 +96,7 @@ def test_an_experiment_holds_only_what_differs(experiment: str):
 def test_a_small_recipe_holds_only_what_differs(recipe: str):
     experiment = recipe.removesuffix("_small")
     path = configuration_folder() / "recipe" / f"{recipe}.yaml"
-    full = dict(leaves(compose("train", [f"experiment={experiment}"])))
+    full = composed(f"experiment={experiment}")
     small = own_values(configuration_folder() / "size" / "small.yaml")
     base = full | small
     repeated = [k for k, v in own_values(path).items() if k in base and base[k] == v]

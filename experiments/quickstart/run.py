@@ -46,9 +46,9 @@ def main() -> None:
     parser.add_argument(
         "--perceptual", type=Path, help="distilled VGG-19: the GANs use the perceptual loss, too"
     )
-    parser.add_argument("--content-iterations", type=int, default=1000, help="of SRResNet")
+    parser.add_argument("--content-iterations", type=int, default=2000, help="of SRResNet")
     parser.add_argument(
-        "--gan-iterations", type=int, default=250, help="of SRGAN and A-SRGAN, each"
+        "--gan-iterations", type=int, default=300, help="of SRGAN and A-SRGAN, each"
     )
     arguments = parser.parse_args()
     start_s = time.monotonic()
@@ -105,7 +105,8 @@ def train(
             f"data.train={quoted(output / 'photographs' / 'train')}",
             f"data.validation={quoted(output / 'photographs' / 'held_out')}",
             *overrides,
-            "validate_every=50",
+            "data.crop_size_px=64",  # small crops: more steps within the minutes there are
+            "validate_every=100",
             "resume=true",
             f"output_dir={quoted(run)}",
         )

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from hydra.errors import HydraException, InstantiationException
@@ -34,6 +35,10 @@ Every verb:
   --multirun, -m          sweep: key=a,b,c
   --config-dir DIR        your own experiments beside the built-in ones
 
+Examples:
+  asrgan train experiment=srresnet_x4 size=small data.train=DIR data.validation=DIR output_dir=run
+  asrgan evaluate 'models=[bicubic,run/generator.safetensors]' 'benchmarks=[DIR]'
+
 Tab completion:  eval "$(asrgan -sc install=bash)"   (also fish, zsh)
 ASRGAN_DEBUG=1 shows the traceback behind an error.
 """
@@ -45,7 +50,7 @@ def main() -> None:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(HELP.format(verbs="\n".join(f"  {verb:<10}{_headline(verb)}" for verb in VERBS)))
     elif arguments[0] == "--version":
-        print(importlib.import_module("importlib.metadata").version("asrgan"))
+        print(metadata.version("asrgan"))
     elif arguments[0] in ("-sc", "--shell-completion"):
         _complete(arguments)
     elif arguments[0] not in VERBS:
@@ -118,11 +123,12 @@ def _complete(arguments: Sequence[str]) -> None:
     words = line.split()
     verb = VERBS[0]
     if any(argument.startswith("query=") for argument in arguments):
-        is_verb_complete = len(words) > 2 or line.endswith(" ")
-        if not is_verb_complete or words[1:2] == []:
+        if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
             print(" ".join(VERBS))
             return
         command, verb = words[:2]
+        if verb not in VERBS:
+            return
         rest = line.split(verb, maxsplit=1)[1].lstrip()
         os.environ["COMP_LINE"] = f"{command} {rest}"
         os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))

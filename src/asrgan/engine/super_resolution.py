@@ -149,7 +149,6 @@ class SuperResolution(pl.LightningModule):
         ]
         self._last_write_s: float | None = None
         self._images_since_write = 0
-        self._write_gradient_norms = False
 
     # The step
 
@@ -190,6 +189,7 @@ class SuperResolution(pl.LightningModule):
             total = total + self._content_weights[name] * value
             self._means.add(f"train/loss_g/{name}", value)
         if self.discriminator is not None and self.adversarial_loss is not None:
+            # No parameter of D changes here. Its running statistics do: it stays in training mode.
             self.discriminator.requires_grad_(False)
             real_logits = None
             if self.adversarial_loss.needs_real:
