@@ -3,7 +3,8 @@
 import math
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -150,8 +151,7 @@ class Checkpoints(Callback):
         # Gradients that wait for their step are in no checkpoint.
         is_stopping = self._is_stopping(trainer) and not module.is_accumulating
         if iteration % self.every == 0 or iteration == end or is_stopping:
-            self._save(trainer, module, self.last_path.name)
-            self.saved_iteration = iteration
+            self._save_last(trainer, module)
         if is_stopping and iteration < end:
             raise InterruptedRunError(
                 f"Stopped at iteration {iteration} of {end} and saved {self.last_path};"
@@ -165,28 +165,35 @@ class Checkpoints(Callback):
         path = self.last_path.with_name(name)
         temporary = path.with_name(f".{name}")
         try:
-            trainer.save_checkpoint(temporary)  # every process calls it, one writes
-            if trainer.is_global_zero:
-                with temporary.open("rb") as file:
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-                if path == self.last_path:
-                    self._save_generator(module)
-        except OSError as error:
-            raise UserError(
-                f"`{error.filename or path}` could not be written at iteration {module.iteration}"
-                f" ({error.strerror or error}); {self._describe_last()}"
-            ) from error
+            with self._explaining(path, module.iteration):
+                trainer.save_checkpoint(temporary)  # every process calls it, one writes
+                if trainer.is_global_zero:
+                    with temporary.open("rb") as file:
+                        os.fsync(file.fileno())
+                    temporary.replace(path)
         finally:
             if trainer.is_global_zero:
                 temporary.unlink(missing_ok=True)
 
-    def _save_generator(self, module: SuperResolution) -> None:
-        save_generator(
-            self.output_dir / "generator.safetensors",
-            module.averaged_generator,
-            recipe={**self.recipe, "iteration": module.iteration},
-        )
+    def _save_last(self, trainer: pl.Trainer, module: SuperResolution) -> None:
+        self._save(trainer, module, self.last_path.name)
+        self.saved_iteration = module.iteration
+        if trainer.is_global_zero:
+            path = self.output_dir / "generator.safetensors"
+            recipe = {**self.recipe, "iteration": module.iteration}
+            with self._explaining(path, module.iteration):
+                save_generator(path, module.averaged_generator, recipe=recipe)
+
+    @contextmanager
+    def _explaining(self, path: Path, iteration: int) -> Generator[None]:
+        """Words what goes wrong with the disk."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"`{path}` could not be written at iteration {iteration}"
+                f" ({error.strerror or error}); {self._describe_last()}"
+            ) from error
 
     def _describe_last(self) -> str:
         if self.saved_iteration is None:
