@@ -71,7 +71,8 @@ def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
 
     def degrade() -> None:
         state["hr"] = pictures.to(memory_format=torch.channels_last).float().div_(255)
-        state["lr"] = degradation(state["hr"]).contiguous(memory_format=torch.channels_last)
+        lr_image = degradation(state["hr"], sample_numbers=range(len(pictures)))
+        state["lr"] = lr_image.contiguous(memory_format=torch.channels_last)
 
     def generator_forward() -> None:
         with autocast():

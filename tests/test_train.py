@@ -119,8 +119,9 @@ def test_the_file_and_the_checkpoint_hold_the_same_averaged_generator(
         ["experiment=asrgan_x4", "trainer.precision=bf16-mixed", "data.num_workers=1"],
         ["experiment=srgan_x4", "discriminator=unet", "optimizer.discriminator_steps=2"],
         ["experiment=srgan_x4", "optimizer.accumulate=2"],
+        ["experiment=srresnet_x4", "degradation=light"],
     ],
-    ids=["srresnet", "asrgan-bf16", "unet", "accumulated"],
+    ids=["srresnet", "asrgan-bf16", "unet", "accumulated", "light"],
 )
 def test_a_resumed_run_equals_an_undisturbed_one(
     run_training: Train, tmp_path: Path, overrides: list[str]

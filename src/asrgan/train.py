@@ -38,7 +38,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
 from asrgan.configuration import flatten
-from asrgan.data import BicubicDegradation, PhotographData
+from asrgan.data import PhotographData
 from asrgan.engine import (
     Checkpoints,
     MetricsTable,
@@ -170,7 +170,7 @@ def _build_module(
         discriminator=instantiate(config.discriminator, _convert_="all"),
         content_losses={name: loss for name, loss in losses.items() if loss is not None},
         adversarial_loss=adversarial_loss,
-        degradation=BicubicDegradation(scale=config.scale),
+        degradation=instantiate(config.degradation, _convert_="all"),
         optimization=instantiate(config.optimizer, _convert_="all"),
         validation_names=data.validation_names,
         protocol=protocol,

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -279,6 +279,18 @@ class Averages(Callback):
     ) -> None:
         for name, p in pl_module.generator.named_parameters():
             self.expected[name] = self.decay * self.expected[name] + (1 - self.decay) * p.detach()
+
+
+def test_the_degradation_gets_the_sample_numbers_of_its_crops(fit: Callable[..., pl.Trainer]):
+    seen: list[list[int]] = []
+
+    class Recorder(BicubicDegradation):
+        def forward(self, hr_image: Tensor, *, sample_numbers: Sequence[int]) -> Tensor:
+            seen.append(list(sample_numbers))
+            return super().forward(hr_image, sample_numbers=sample_numbers)
+
+    fit(make_module(degradation=Recorder(scale=4)), iterations=3)
+    assert seen == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_the_average_is_of_parameters_and_leaves_spectral_vectors_of_unit_length(

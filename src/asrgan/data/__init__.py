@@ -1,8 +1,19 @@
 """From folders of photographs to batches of crops, and from HR to LR."""
 
 from asrgan.data.benchmark import Benchmark, BenchmarkImage
-from asrgan.data.crops import Crops, IterationBatches
-from asrgan.data.degradation import BicubicDegradation
+from asrgan.data.crops import Crops, IterationBatches, sample_numbers
+from asrgan.data.degradation import (
+    BicubicDegradation,
+    CameraJPEGDegradation,
+    Degradation,
+    LightDegradation,
+    RandomBlur,
+    RandomNoise,
+    RandomResize,
+    RandomSinc,
+    RealisticDegradation,
+    Stage,
+)
 from asrgan.data.module import PhotographData
 from asrgan.data.photographs import Photographs
 
@@ -10,8 +21,18 @@ __all__ = [
     "Benchmark",
     "BenchmarkImage",
     "BicubicDegradation",
+    "CameraJPEGDegradation",
     "Crops",
+    "Degradation",
     "IterationBatches",
+    "LightDegradation",
     "PhotographData",
     "Photographs",
+    "RandomBlur",
+    "RandomNoise",
+    "RandomResize",
+    "RandomSinc",
+    "RealisticDegradation",
+    "Stage",
+    "sample_numbers",
 ]

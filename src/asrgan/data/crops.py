@@ -62,6 +62,12 @@ class Crops(Dataset[Tensor]):
         return torch.from_numpy(crop.transpose(2, 0, 1).copy())
 
 
+def sample_numbers(*, iteration: int, batch_size: int, rank: int, world_size: int) -> range:
+    """The sample numbers of one batch; see `IterationBatches` for the arguments."""
+    first = (iteration * world_size + rank) * batch_size
+    return range(first, first + batch_size)
+
+
 class IterationBatches(Sampler[list[int]]):
     """The sample numbers of each iteration's batch on one of several devices.
 
@@ -92,8 +98,13 @@ class IterationBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for iteration in self._iterations:
-            first = (iteration * self._world_size + self._rank) * self._batch_size
-            yield list(range(first, first + self._batch_size))
+            numbers = sample_numbers(
+                iteration=iteration,
+                batch_size=self._batch_size,
+                rank=self._rank,
+                world_size=self._world_size,
+            )
+            yield list(numbers)
 
     def __len__(self) -> int:
         return len(self._iterations)

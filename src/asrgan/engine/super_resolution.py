@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
-from asrgan.data import BenchmarkImage
+from asrgan.data import BenchmarkImage, Degradation, sample_numbers
 from asrgan.engine.averaging import start_average, update_average
 from asrgan.engine.loggers import IterationLogger
 from asrgan.engine.means import RunningMeans
@@ -88,7 +88,7 @@ class SuperResolution(pl.LightningModule):
         discriminator: None for the content-only stage.
         content_losses: named losses of (SR, HR); G minimizes the sum of weight x value.
         adversarial_loss: None exactly where ``discriminator`` is.
-        degradation: HR (N, 3, H, W) -> LR, on the device.
+        degradation: HR (N, 3, H, W) and sample numbers -> LR, on the device.
         optimization: optimizers, schedules, clipping, averaging.
         validation_names: a name for each validation loader.
         protocol: the validation metrics.
@@ -108,7 +108,7 @@ class SuperResolution(pl.LightningModule):
         discriminator: VGGDiscriminator | UNetDiscriminator | None,
         content_losses: Mapping[str, ContentLoss],
         adversarial_loss: AdversarialObjective | None,
-        degradation: nn.Module,
+        degradation: Degradation,
         optimization: Optimization,
         validation_names: Sequence[str],
         protocol: Protocol,
@@ -158,8 +158,14 @@ class SuperResolution(pl.LightningModule):
         if isinstance(batch, BenchmarkImage):
             return batch
         hr_image = batch.to(memory_format=self._memory_format).float().div_(255)
-        lr_image = self.degradation(hr_image).contiguous(memory_format=self._memory_format)
-        return Batch(lr_image, hr_image)
+        numbers = sample_numbers(
+            iteration=self.iteration,
+            batch_size=len(hr_image),
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        lr_image = self.degradation(hr_image, sample_numbers=numbers)
+        return Batch(lr_image.contiguous(memory_format=self._memory_format), hr_image)
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """One iteration: G's step, D's step on the same pictures, and the average of G."""
