@@ -3,7 +3,7 @@
 # make check        lint, format, types
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 QUICKSTART ?=
 
 .PHONY: quickstart test check format clean

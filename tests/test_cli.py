@@ -163,7 +163,7 @@ def test_each_run_of_a_sweep_has_its_own_folder_and_arguments(
         "seed=7",
         "data.train=x",
         "data.validation=y",
-        f"output_dir='{tmp_path}/s/1'",
+        f"output_dir={tmp_path}/s/1",
     ]
 
 
@@ -199,7 +199,7 @@ def test_the_installed_command_works_from_any_folder(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["a b", "a,b", "jürgen", "x(2)", "lr=1", "it's", "a\\", "\\'", "[x]"]
+    "text", ["a/b.c-d", "null", "a b", "a,b", "jürgen", "x(2)", "lr=1", "it's", "a\\", "\\'", "[x]"]
 )
 def test_a_quoted_value_comes_back_through_hydras_grammar(text: str):
     assert compose("evaluate", [f"models=[{quoted(text)}]", "benchmarks=[x]"])["models"] == [text]

@@ -108,7 +108,9 @@ def _flags_to_repeat(arguments: Sequence[str]) -> list[str]:
 
 
 def quoted(value: object) -> str:
-    """A value as Hydra's grammar takes it, whatever characters are in it."""
+    """Text as Hydra's grammar takes it, whatever characters are in it; quoted where it must be."""
+    if re.fullmatch(r"[\w.-]*(/[\w.-]+)+", str(value), flags=re.ASCII):
+        return str(value)  # a plain path
     text = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), str(value))
     return f"'{text}'"
 

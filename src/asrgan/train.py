@@ -162,7 +162,8 @@ def _build_module(
     generator = instantiate(arguments, _convert_="all")
     if weights is not None and not is_resumed:
         remarks = load_weights(generator, weights)
-        log.info("%s", "; ".join([f"Weights from {weights}", *remarks]))
+        exceptions = f" (not as in the file: {', '.join(remarks)})" if remarks else ""
+        log.info("Weights from %s%s", weights, exceptions)
     losses: dict[str, Any] = instantiate(config.loss, _convert_="all")
     adversarial_loss = losses.pop("adversarial")
     return SuperResolution(

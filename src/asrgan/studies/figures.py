@@ -27,10 +27,11 @@ def plot_curves(tables: Mapping[str, Path], *, columns: Sequence[str], path: Pat
     figure = Figure(figsize=(4.2 * len(columns), 3.2), layout="constrained")
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
     for panel, column in zip(panels, columns, strict=True):
-        for name, table in tables.items():
+        for number, (name, table) in enumerate(tables.items()):
             iterations, values = _read_column(table, column)
             if values:
-                panel.plot(iterations, values, label=name, marker="." if len(values) < 30 else "")
+                marker = "." if len(values) < 30 else ""
+                panel.plot(iterations, values, label=name, color=f"C{number}", marker=marker)
         panel.set_title(column, fontsize=9)
         panel.set_xlabel("iteration", fontsize=8)
         panel.grid(alpha=0.3)
