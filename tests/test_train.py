@@ -102,6 +102,20 @@ def test_every_value_is_logged_against_the_iteration(run_training: Train, tmp_pa
     }
 
 
+def test_all_loggers_may_watch_one_run(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = run_training(tmp_path / "run", "logger=[wandb,tensorboard]", "max_iterations=2")
+    run_id = json.loads((run / "run.json").read_text(encoding="utf-8"))["run_id"]
+    assert len(list(run.glob(f"wandb/offline-run-*-{run_id}/*.wandb"))) == 1
+    assert len(list(run.glob("tensorboard/events.out.tfevents.*"))) == 1
+    assert len(rows_of(run)) == 2
+
+
 def test_the_file_and_the_checkpoint_hold_the_same_averaged_generator(
     run_training: Train, tmp_path: Path
 ):

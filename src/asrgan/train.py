@@ -191,7 +191,10 @@ def _build_trainer(
     settings = config.trainer
     identified = {**container, "run_id": run_id}
     loggers = [
-        instantiate(node, directory=output_dir, run_config=identified, _convert_="all")
+        # Partly, since Hydra would build what the configuration describes.
+        instantiate(node, _convert_="all", _partial_=True)(
+            directory=output_dir, run_config=identified
+        )
         for node in config.logger.values()
     ]
     callbacks: list[Callback] = [
