@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import textwrap
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -177,7 +178,9 @@ def read_pickle(path: Path | str) -> dict[str, Any]:
     """
     path = _existing(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of others, which are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"`{path}` is damaged, or holds more than tensors and plain values, which could run "
