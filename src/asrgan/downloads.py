@@ -15,13 +15,8 @@ class WeightsUnavailableError(UserError):
     """Weights that are neither cached nor downloadable."""
 
 
-def cached_path(url: str) -> Path:
-    """Where torchvision keeps the file of this address, ``$TORCH_HOME/hub/checkpoints``."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-
-
 def fetch_weights(url: str, *, purpose: str) -> Path:
-    """The cached file of an address; it is downloaded first if it is not there.
+    """The file of an address in ``$TORCH_HOME/hub/checkpoints``; downloaded if it is not there yet.
 
     Args:
         url: of torchvision; the file's name ends in the head of its hash, checked on download.
@@ -30,7 +25,7 @@ def fetch_weights(url: str, *, purpose: str) -> Path:
     Raises:
         WeightsUnavailableError: names the purpose, the file's path and the address.
     """
-    path = cached_path(url)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if path.is_file():
         return path
     before = socket.getdefaulttimeout()

@@ -3,7 +3,7 @@
 from asrgan.models.attention import AttentionPlace, FlexibleSelfAttention
 from asrgan.models.bicubic import BicubicUpscaler
 from asrgan.models.discriminators import UNetDiscriminator, VGGDiscriminator
-from asrgan.models.features import DistilledVGG19Features, VGG19Features, vgg19_is_at_hand
+from asrgan.models.features import DistilledVGG19Features, VGG19Features
 from asrgan.models.files import load_generator, load_weights, read_metadata, save_generator
 from asrgan.models.generator import SRGANGenerator
 from asrgan.models.spectral import (
@@ -30,5 +30,4 @@ __all__ = [
     "load_weights",
     "read_metadata",
     "save_generator",
-    "vgg19_is_at_hand",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VGG19_Weights
 
-from asrgan.downloads import cached_path, fetch_weights
+from asrgan.downloads import fetch_weights
 from asrgan.errors import UserError
 from asrgan.models.files import read_pickle
 
@@ -112,11 +112,6 @@ class DistilledVGG19Features(nn.Module):
     def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """As ``VGG19Features.forward``."""
         return _extract(self.convolutions, self.input(image), layers)
-
-
-def vgg19_is_at_hand() -> bool:
-    """Whether torchvision's VGG-19 weights are in its cache, so that nothing is downloaded."""
-    return cached_path(_URL).is_file()
 
 
 def _extract(
