@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from asrgan.data import Benchmark
 from asrgan.errors import UserError
+from asrgan.files import atomic_path
 from asrgan.imaging import write_image
 from asrgan.metrics import METRICS, Protocol, open_lpips
 from asrgan.models import BicubicUpscaler, load_generator
@@ -49,7 +50,8 @@ def run(config: DictConfig, output_dir: Path) -> None:
     summary = summarize(rows, metrics=METRICS)
     write_rows(output_dir / "summary.csv", summary)
     text = f"{protocol.description}\n\n{as_markdown(summary)}"
-    (output_dir / "summary.md").write_text(text, encoding="utf-8")
+    with atomic_path(output_dir / "summary.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     log.info("%s\nTables: %s", text, output_dir)
 
 

@@ -92,9 +92,10 @@ def run(config: DictConfig, output_dir: Path) -> None:
             )
         data = _build_data(config, protocol)
         module = _build_module(config, data, protocol, is_resumed=is_resumed)
-        run_id = _describe(config, output_dir)
+        origin = describe_run()
+        run_id = _describe(config, output_dir, origin)
         has_validation = bool(data.validation_names)
-        trainer = _build_trainer(config, output_dir, run_id, has_validation=has_validation)
+        trainer = _build_trainer(config, output_dir, run_id, origin, has_validation=has_validation)
         try:
             trainer.fit(module, data, ckpt_path=last if is_resumed else None, weights_only=True)
         except SystemExit as end:  # what Lightning makes of a second Ctrl-C
@@ -114,9 +115,8 @@ def _check(config: DictConfig, output_dir: Path) -> None:
         value = OmegaConf.select(config, key)
         if not isinstance(value, int) or value < 1:
             raise UserError(f"`{key}` (={value}) must be a whole number of at least 1.")
-        if (
-            key != "trainer.log_every" and value % accumulate
-        ):  # a checkpoint holds no gradients that wait for their step
+        # A checkpoint holds no gradients that wait for their step.
+        if key != "trainer.log_every" and value % accumulate:
             raise UserError(
                 f"`{key}` (={value}) must be divisible by `optimizer.accumulate` (={accumulate})."
             )
@@ -181,7 +181,12 @@ def _build_module(
 
 
 def _build_trainer(
-    config: DictConfig, output_dir: Path, run_id: str, *, has_validation: bool
+    config: DictConfig,
+    output_dir: Path,
+    run_id: str,
+    origin: dict[str, object],
+    *,
+    has_validation: bool,
 ) -> pl.Trainer:
     container: Any = OmegaConf.to_container(config)
     schedule = Schedule(
@@ -210,7 +215,7 @@ def _build_trainer(
             every=config.checkpoint_every,
             schedule=schedule,
             best_metric=settings.best_metric,
-            recipe={"config": container, **describe_run()},
+            recipe={"config": container, **origin},
         ),
     ]
     try:
@@ -240,14 +245,14 @@ def _build_trainer(
         raise UserError(f"`trainer`: {' '.join(str(error).split())}") from error
 
 
-def _describe(config: DictConfig, output_dir: Path) -> str:
+def _describe(config: DictConfig, output_dir: Path, origin: dict[str, object]) -> str:
     """Writes config.yaml and run.json; returns the run's identity, the same when resumed."""
     path = output_dir / "run.json"
     description: dict[str, Any] = {"run_id": uuid4().hex[:8], "seed": config.seed, "starts": []}
     if path.exists():
         description = json.loads(path.read_text(encoding="utf-8"))
     if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
-        description["starts"].append(describe_run())
+        description["starts"].append(origin)
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         with atomic_path(output_dir / "config.yaml") as temporary:
