@@ -279,7 +279,8 @@ def test_training_works_without_validation(run_training: Train, tmp_path: Path):
         (["trainer.accelerator=gpu"], r"`trainer`: .*[Nn]o supported gpu"),
         (["data.validation_limit=0"], r"`limit` \(=0\) must be at least 1"),
         (["data.validation_crop_size_px=16"], r"leaves 16 px to score, at least 19 are needed"),
-        (["trainer.best_metric=lpips"], r"`trainer.best_metric` \(=lpips\) needs trainer.lpips"),
+        (["trainer.best_metric=colour_shift"], r"\(=colour_shift\) must be in `trainer.metrics`"),
+        (["trainer.metrics=[beauty]"], r"`metrics` \(=\['beauty'\]\) must be a list of names out"),
         (
             ["trainer.precision=16-mixed", "optimizer.accumulate=2"],
             r"`trainer.precision` \(=16-mixed\) .* cannot accumulate",

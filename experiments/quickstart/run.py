@@ -121,7 +121,7 @@ def evaluate(output: Path, runs: dict[str, Path]) -> None:
         "evaluate",
         f"models=[{','.join(models)}]",
         f"benchmarks=[{quoted(output / 'photographs' / 'held_out')}]",
-        "lpips=null",
+        "metrics=[psnr_y_db,ssim_y,psnr_rgb_db,ssim_rgb]",
         "save_images=true",
         f"output_dir={quoted(output)}",
     )

@@ -31,7 +31,7 @@ from asrgan.data import Benchmark
 from asrgan.errors import UserError
 from asrgan.files import atomic_path
 from asrgan.imaging import write_image
-from asrgan.metrics import METRICS, Protocol, open_lpips
+from asrgan.metrics import METRICS, Protocol
 from asrgan.models import BicubicUpscaler, load_generator
 from asrgan.studies import Row, as_markdown, summarize, write_rows
 
@@ -42,12 +42,13 @@ def run(config: DictConfig, output_dir: Path) -> None:
     """Evaluates as the configuration says, and tells the means and where the tables are."""
     device = torch.device(_device(config.device))
     models = load_models(config.models, scale=config.scale)
-    protocol = Protocol(scale=config.scale, lpips=open_lpips(config.lpips)).to(device)
+    protocol = Protocol(scale=config.scale, metrics=config.metrics).to(device)
     benchmarks = _open_benchmarks(config.benchmarks, config.scale, protocol.minimum_size_px)
     pictures = output_dir / "images" if config.save_images else None
     rows = list(score(models, benchmarks, protocol, device=device, pictures=pictures))
     write_rows(output_dir / "per_image.csv", rows)
-    summary = summarize(rows, metrics=METRICS)
+    columns = [name for name in METRICS if name in config.metrics]
+    summary = summarize(rows, metrics=columns)
     write_rows(output_dir / "summary.csv", summary)
     text = f"{protocol.description}\n\n{as_markdown(summary)}"
     with atomic_path(output_dir / "summary.md") as temporary:
@@ -88,6 +89,7 @@ def score(
     pictures: Path | None,
 ) -> Iterator[Row]:
     """A row of metrics for each model, benchmark and image; writes the pictures if asked."""
+    asked = {*protocol.metrics, *protocol.missing}
     total = len(models) * sum(len(benchmark) for benchmark in benchmarks)
     with tqdm(total=total, desc="evaluating", unit="image") as bar, torch.inference_mode():
         for model_name, model in models.items():
@@ -95,13 +97,16 @@ def score(
             for benchmark in benchmarks:
                 for image in benchmark:
                     sr_image = model(image.lr_image[None].to(device))
-                    scores = protocol(sr_image, image.hr_image[None].to(device))[0]
+                    hr_image, lr_image = (
+                        picture[None].to(device) for picture in (image.hr_image, image.lr_image)
+                    )
+                    scores = protocol(sr_image, hr_image=hr_image, lr_image=lr_image)[0]
                     if pictures is not None:
                         path = pictures / benchmark.name / model_name / f"{image.name}.png"
                         write_image(path, sr_image[0])
                     names = {"model": model_name, "benchmark": benchmark.name, "image": image.name}
                     bar.update()
-                    yield names | scores
+                    yield names | {name: scores.get(name) for name in METRICS if name in asked}
 
 
 def _device(name: str) -> str:

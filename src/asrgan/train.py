@@ -52,7 +52,7 @@ from asrgan.engine import (
 )
 from asrgan.errors import UserError
 from asrgan.files import atomic_path
-from asrgan.metrics import Protocol, open_lpips
+from asrgan.metrics import METRICS, Protocol
 from asrgan.models import load_weights
 from asrgan.provenance import describe_run
 
@@ -84,11 +84,12 @@ def run(config: DictConfig, output_dir: Path) -> None:
     if is_resumed and read_iteration(last) >= config.max_iterations:
         log.info("Already trained for max_iterations=%d.", config.max_iterations)
     else:
-        protocol = Protocol(scale=config.scale, lpips=open_lpips(config.trainer.lpips))
-        if config.trainer.best_metric == "lpips" and "lpips" not in protocol.metrics:
+        protocol = Protocol(scale=config.scale, metrics=config.trainer.metrics)
+        best_metric = config.trainer.best_metric
+        if best_metric in METRICS and best_metric not in protocol.metrics:
             raise UserError(
-                "`trainer.best_metric` (=lpips) needs trainer.lpips and its weights at hand;"
-                " try trainer.best_metric=psnr_y_db."
+                f"`trainer.best_metric` (={best_metric}) must be in `trainer.metrics` and have its"
+                f" weights at hand; try one of {', '.join(protocol.metrics)}, content_loss."
             )
         data = _build_data(config, protocol)
         module = _build_module(config, data, protocol, is_resumed=is_resumed)

@@ -81,7 +81,7 @@ def make_module(
         "degradation": BicubicDegradation(scale=4),
         "optimization": make_optimization(),
         "validation_names": [],
-        "protocol": Protocol(scale=4, lpips=None),
+        "protocol": Protocol(scale=4, metrics=["psnr_y_db"]),
         "log_every": 1,
         "channels_last": False,
     }
@@ -420,12 +420,13 @@ def test_validation_scores_are_those_of_the_protocol(
 ):
     module = make_module(validation_names=["Val"])
     fit(module, iterations=1)
-    protocol = Protocol(scale=4, lpips=None)
+    protocol = Protocol(scale=4, metrics=["psnr_y_db"])
     expected = []
     with torch.no_grad():
         for _, lr_image, hr_image in Benchmark(photographs / "Val", scale=4):
             sr_image = module.averaged_generator.eval()(lr_image[None])
-            expected.append(protocol(sr_image, hr_image[None])[0]["psnr_y_db"])
+            (scores,) = protocol(sr_image, hr_image=hr_image[None], lr_image=lr_image[None])
+            expected.append(scores["psnr_y_db"])
     assert module.validation_scores["psnr_y_db"] == pytest.approx(sum(expected) / 2, abs=1e-4)
     assert module.validation_scores["content_loss"] > 0
 

@@ -5,17 +5,36 @@ import torch
 import torchvision
 from torch import nn
 
-from asrgan.imaging import quantize
-from asrgan.metrics import LPIPS, METRICS, Protocol, psnr_rgb, psnr_y, ssim_rgb, ssim_y
+from asrgan.errors import UserError
+from asrgan.imaging import bicubic_downscale, quantize
+from asrgan.metrics import (
+    LPIPS,
+    METRICS,
+    Protocol,
+    colour_shift,
+    consistency,
+    psnr_rgb,
+    psnr_y,
+    ssim_rgb,
+    ssim_y,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 HR = torch.rand(2, 3, 40, 48, generator=GENERATOR)
+LR = bicubic_downscale(HR, scale=4)
 SR = (HR + 0.1 * torch.randn(2, 3, 40, 48, generator=GENERATOR)).clamp(0, 1)
+WITH_HR = ("psnr_y_db", "ssim_y", "psnr_rgb_db", "ssim_rgb", "lpips_squeeze")
+WITHOUT_HR = ("consistency_db", "colour_shift")
 
 
 @pytest.fixture
-def lpips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LPIPS:
-    """LPIPS on a backbone of seeded weights: its values mean nothing but do not change."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where torchvision looks for weights: a SqueezeNet of seeded ones, and no network."""
+
+    def refuse(url: str, *_: object, **__: object) -> None:
+        raise OSError(f"no network for {url}")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
@@ -23,53 +42,98 @@ def lpips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LPIPS:
         torch.manual_seed(1)
         weights = torchvision.models.squeezenet1_1(weights=None).state_dict()
     torch.save(weights, folder / "squeezenet1_1-b8a52dc0.pth")
-    return LPIPS(network="squeeze")
+    return folder
 
 
-def test_a_row_holds_every_metric_of_its_image_shaved_by_the_scale(lpips: LPIPS):
-    rows = Protocol(scale=3, lpips=lpips)(SR, HR)
-    columns = [metric(SR, HR, border=3) for metric in (psnr_y, ssim_y, psnr_rgb, ssim_rgb)]
-    columns.append(lpips(quantize(SR), quantize(HR)))
-    assert [tuple(row) for row in rows] == [METRICS, METRICS]
-    values = [list(row.values()) for row in rows]
-    assert values == torch.stack(columns, dim=1).tolist()
+@pytest.mark.usefixtures("cache")
+def test_a_row_holds_every_metric_of_its_image_in_the_order_of_the_tables():
+    protocol = Protocol(scale=4, metrics=[*WITHOUT_HR, *WITH_HR])
+    rows = protocol(SR, hr_image=HR, lr_image=LR)
+    columns = [metric(SR, HR, border=4) for metric in (psnr_y, ssim_y, psnr_rgb, ssim_rgb)]
+    columns.append(LPIPS(network="squeeze")(quantize(SR), quantize(HR)))
+    columns += [metric(SR, LR, scale=4) for metric in (consistency, colour_shift)]
+    assert [tuple(row) for row in rows] == [(*WITH_HR, *WITHOUT_HR)] * 2
+    assert protocol.metrics == (*WITH_HR, *WITHOUT_HR)
+    for values, expected in zip(rows, torch.stack(columns, dim=1), strict=True):
+        assert list(values.values()) == pytest.approx(expected.tolist(), rel=1e-6)
 
 
-def test_lpips_sees_8_bits_and_the_border_too(lpips: LPIPS):
-    protocol = Protocol(scale=4, lpips=lpips)
+def test_only_what_is_asked_for_is_computed():
+    protocol = Protocol(scale=4, metrics=["ssim_y"])
+    assert protocol(SR, hr_image=HR, lr_image=LR) == [
+        {"ssim_y": value} for value in ssim_y(SR, HR, border=4).tolist()
+    ]
+    assert (protocol.metrics, protocol.missing) == (("ssim_y",), ())
+
+
+@pytest.mark.usefixtures("cache")
+def test_without_ground_truth_only_the_metrics_that_need_none_have_a_value():
+    protocol = Protocol(scale=4, metrics=[*WITH_HR, *WITHOUT_HR])
+    for row in protocol(SR, hr_image=None, lr_image=LR):
+        assert {name for name, value in row.items() if value is not None} == set(WITHOUT_HR)
+    assert all(METRICS[name].needs_hr for name in WITH_HR)
+    assert not any(METRICS[name].needs_hr for name in WITHOUT_HR)
+
+
+@pytest.mark.usefixtures("cache")
+def test_networks_see_8_bits_and_the_border_too():
+    protocol = Protocol(scale=4, metrics=WITH_HR)
     same_bits = quantize(SR) + 0.3 / 255
     changed_border = SR.clone()
     changed_border[..., :4, :] = 0
     (first, _), (same, _), (changed, _) = (
-        protocol(image, HR) for image in (SR, same_bits, changed_border)
+        protocol(image, hr_image=HR, lr_image=LR) for image in (SR, same_bits, changed_border)
     )
-    assert same["lpips"] == first["lpips"]
-    assert changed["lpips"] != first["lpips"]
+    assert same["lpips_squeeze"] == first["lpips_squeeze"]
+    assert changed["lpips_squeeze"] != first["lpips_squeeze"]
     assert changed["psnr_y_db"] == first["psnr_y_db"]
 
 
-def test_without_lpips_its_column_is_empty():
-    protocol = Protocol(scale=4, lpips=None)
-    rows = protocol(SR, HR)
-    assert [tuple(row) for row in rows] == [METRICS, METRICS]
-    assert [row["lpips"] for row in rows] == [None, None]
-    assert all(row[name] is not None for row in rows for name in protocol.metrics)
-    assert set(METRICS) - set(protocol.metrics) == {"lpips"}
-
-
-def test_lpips_follows_the_protocol_to_a_device_and_stays_out_of_a_module_that_holds_it(
-    lpips: LPIPS,
+def test_a_metric_without_weights_is_left_out_with_one_line_that_says_what_is_missing(
+    cache: Path, caplog: pytest.LogCaptureFixture
 ):
+    protocol = Protocol(scale=4, metrics=["psnr_y_db", "lpips_alex"])
+    assert (protocol.metrics, protocol.missing) == (("psnr_y_db",), ("lpips_alex",))
+    (message,) = caplog.messages
+    assert f"lpips_alex stays empty: LPIPS needs {cache}/alexnet-owt-7be5be79.pth" in message
+    assert "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth" in message
+    assert "lpips_alex" in protocol.description
+
+
+@pytest.mark.usefixtures("cache")
+def test_pictures_too_small_for_a_network_have_no_value_there():
+    protocol = Protocol(scale=4, metrics=["ssim_y", "lpips_squeeze"])
+    assert protocol.minimum_size_px == 11 + 2 * 4
+    (row,) = protocol(SR[:1, :, :28], hr_image=HR[:1, :, :28], lr_image=LR[:1, :, :7])
+    assert row["ssim_y"] is not None
+    assert row["lpips_squeeze"] is None
+
+
+def test_pictures_too_small_for_ssim_are_refused():
+    protocol = Protocol(scale=4, metrics=["ssim_y"])
+    with pytest.raises(UserError, match="at least 19 px each way"):
+        protocol(SR[:, :, :16], hr_image=HR[:, :, :16], lr_image=LR[:, :, :4])
+
+
+@pytest.mark.usefixtures("cache")
+def test_networks_follow_the_protocol_to_a_device_and_stay_out_of_a_module_that_holds_it():
     trainer = nn.Module()
-    trainer.protocol = Protocol(scale=4, lpips=lpips).to(torch.device("meta"))
-    assert {parameter.device.type for parameter in lpips.parameters()} == {"meta"}
+    trainer.protocol = Protocol(scale=4, metrics=["lpips_squeeze"])
+    networks = trainer.protocol.to(torch.device("meta")).networks
+    assert {parameter.device.type for parameter in networks.parameters()} == {"meta"}
     assert not trainer.state_dict()
-    assert trainer.protocol.metrics == METRICS
 
 
-def test_the_description_is_one_line_that_tells_scale_and_network(lpips: LPIPS):
-    description = Protocol(scale=4, lpips=lpips).description
-    assert "4 px" in description
-    assert "LPIPS (squeeze)" in description
+def test_the_description_is_one_line_that_tells_the_scale_and_each_metric():
+    description = Protocol(scale=3, metrics=["psnr_y_db", "colour_shift"]).description
+    assert "3 px shaved" in description
     assert "\n" not in description
-    assert "no LPIPS" in Protocol(scale=4, lpips=None).description
+    for name in ("psnr_y_db", "colour_shift"):
+        assert METRICS[name].definition in description
+    assert "lpips" not in description
+
+
+@pytest.mark.parametrize("metrics", [["psnr_y_db", "beauty"], [], "psnr_y_db"])
+def test_metrics_that_do_not_exist_are_refused_with_those_that_do(metrics: list[str]):
+    with pytest.raises(UserError, match=r"`metrics` \(=.*must be a list of names out of psnr_y_db"):
+        Protocol(scale=4, metrics=metrics)

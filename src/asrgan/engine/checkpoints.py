@@ -15,14 +15,8 @@ from pytorch_lightning.callbacks import Callback
 
 from asrgan.engine.super_resolution import SuperResolution
 from asrgan.errors import DivergedError, InterruptedRunError, UserError
+from asrgan.metrics import METRICS
 from asrgan.models import save_generator
-
-HIGHER_IS_BETTER: Mapping[str, bool] = {
-    "psnr_y_db": True,
-    "ssim_y": True,
-    "lpips": False,
-    "content_loss": False,
-}
 
 
 def read_iteration(path: Path) -> int:
@@ -84,7 +78,7 @@ class Checkpoints(Callback):
         output_dir: the run's folder.
         every: iterations between checkpoints; the last iteration has one, too.
         schedule: says which iterations are validated.
-        best_metric: decides ``best.ckpt``, a key of ``HIGHER_IS_BETTER``.
+        best_metric: decides ``best.ckpt``, a key of ``METRICS``, or ``content_loss``.
         recipe: goes into the metadata of ``generator.safetensors``.
 
     Raises:
@@ -101,8 +95,8 @@ class Checkpoints(Callback):
         best_metric: str,
         recipe: Mapping[str, object],
     ) -> None:
-        if best_metric not in HIGHER_IS_BETTER:
-            known = ", ".join(HIGHER_IS_BETTER)
+        if best_metric not in (*METRICS, "content_loss"):
+            known = ", ".join((*METRICS, "content_loss"))
             raise UserError(f"`trainer.best_metric` (={best_metric}) must be one of {known}.")
         self.output_dir = output_dir
         self.every = every
@@ -139,7 +133,8 @@ class Checkpoints(Callback):
         """Saves the best, and the last where it is due."""
         assert isinstance(pl_module, SuperResolution)
         score = pl_module.validation_scores[self.best_metric]
-        sign = 1 if HIGHER_IS_BETTER[self.best_metric] else -1
+        metric = METRICS.get(self.best_metric)  # none: content_loss
+        sign = 1 if metric is not None and metric.is_higher_better else -1
         is_better = self.best_score is None or sign * score > sign * self.best_score
         if is_better and not math.isnan(score):
             self.best_score = score

@@ -357,7 +357,9 @@ class SuperResolution(pl.LightningModule):
         """Scores the averaged generator on one image; returns SR (1, 3, H, W), unclamped."""
         lr_image = batch.lr_image.contiguous(memory_format=self._memory_format)
         sr_image = self.averaged_generator(lr_image).float()
-        scores: dict[str, Any] = self.protocol(sr_image, batch.hr_image)[0]
+        scores: dict[str, Any] = self.protocol(
+            sr_image, hr_image=batch.hr_image, lr_image=batch.lr_image
+        )[0]
         content = self._content_values(sr_image, batch.hr_image)
         scores |= {f"loss_{name}": value for name, value in content.items()}
         scores["content_loss"] = sum(
@@ -366,7 +368,8 @@ class SuperResolution(pl.LightningModule):
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] - set by fit
         if not data.is_repeated(loader=dataloader_idx, batch=batch_index):
             for name, mean in self._validation_means[dataloader_idx].items():
-                mean.update(scores[name])
+                # None: the picture is too small for it, and so the mean says nothing.
+                mean.update(math.nan if scores[name] is None else scores[name])
         return sr_image
 
     def on_validation_epoch_end(self) -> None:

@@ -1,7 +1,6 @@
 """LPIPS: how different two pictures look, judged by a network."""
 
-import logging
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +9,6 @@ from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Wei
 
 from asrgan.downloads import WeightsUnavailableError, fetch_weights
 from asrgan.errors import UserError
-
-log = logging.getLogger(__name__)
 
 _BACKBONES = {
     "alex": AlexNet_Weights.DEFAULT,
@@ -41,7 +38,7 @@ class LPIPS(nn.Module):
     minimum_size_px: ClassVar[int] = 32
     """Shortest side; AlexNet's last feature map vanishes below 31 px."""
 
-    def __init__(self, *, network: Literal["alex", "vgg", "squeeze"]) -> None:
+    def __init__(self, *, network: str) -> None:
         super().__init__()
         if network not in _BACKBONES:
             raise UserError(
@@ -51,7 +48,7 @@ class LPIPS(nn.Module):
         path = fetch_weights(_BACKBONES[network].url, purpose="LPIPS")
         try:
             torch.load(path, map_location="cpu", weights_only=True)  # torch.hub would run any code
-            metric = LearnedPerceptualImagePatchSimilarity(network, normalize=True)
+            metric = LearnedPerceptualImagePatchSimilarity(cast("Any", network), normalize=True)
         except Exception as error:  # damaged files raise anything
             raise WeightsUnavailableError(
                 f"LPIPS cannot read {path} ({type(error).__name__}); delete the file, then it is"
@@ -81,18 +78,3 @@ class LPIPS(nn.Module):
             )
         with torch.autocast(hr_image.device.type, enabled=False):  # in training as in evaluation
             return self._network(sr_image.float(), hr_image.float(), normalize=True).flatten()
-
-
-def open_lpips(network: Literal["alex", "vgg", "squeeze"] | None) -> LPIPS | None:
-    """LPIPS where it is asked for and its weights can be had; else None, with a line that says why.
-
-    Raises:
-        UserError: no such network.
-    """
-    if network is None:
-        return None
-    try:
-        return LPIPS(network=network)
-    except WeightsUnavailableError as error:
-        log.warning("LPIPS stays empty: %s", error)
-        return None

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asrgan.files import atomic_path
+from asrgan.metrics import METRICS
 
 Row = dict[str, str | float | None]
 """A line of a table; None is an empty cell."""
-
-_DIGITS = {"psnr_y_db": 2, "psnr_rgb_db": 2}  # other metrics have 4
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -68,5 +67,5 @@ def as_markdown(summary: Sequence[Row]) -> str:
 
 def _cell(column: str, value: str | float | None) -> str:
     if isinstance(value, float):
-        return f"{value:.{_DIGITS.get(column, 4)}f}"
+        return f"{value:.{METRICS[column].digits}f}"
     return "" if value is None else str(value)
