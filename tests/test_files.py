@@ -1,0 +1,30 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from asrgan.files import atomic_path
+
+
+def test_a_file_appears_once_it_is_complete(tmp_path: Path):
+    path = tmp_path / "new" / "a.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def fill_the_disk(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("hal")
+        raise OSError(errno.ENOSPC, "No space left on device")  # as of a write, without a name
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_earlier_one(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("earlier")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.txt'$"):
+        fill_the_disk(path)
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
