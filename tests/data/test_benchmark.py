@@ -1,11 +1,14 @@
+import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from asrgan.data import Benchmark
+from asrgan.data import Benchmark, Originals
 from asrgan.errors import UnreadableImageError, UserError
 from asrgan.imaging import bicubic_downscale, to_tensor, write_image
 
@@ -88,11 +91,11 @@ def test_lr_without_hr_is_not_taken_for_hr(tmp_path: Path) -> None:
         Benchmark(tmp_path, scale=4)
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png", noise(8, 8))
-    write_image(tmp_path / "a.bmp", noise(8, 8))
-    with pytest.raises(UserError, match=r"a\.bmp and .*a\.png have the same name; rename one"):
-        Benchmark(tmp_path, scale=4)
+def test_files_that_differ_in_the_suffix_alone_keep_it(tmp_path: Path) -> None:
+    for name in ["a.png", "a.bmp", "b.png"]:
+        write_image(tmp_path / name, noise(8, 8))
+    assert Benchmark(tmp_path, scale=4).names == ["a.bmp", "a.png", "b"]
+    assert Originals(tmp_path, scale=4).names == ["a.bmp", "a.png", "b"]
 
 
 def test_sizes_that_do_not_match_are_named(tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ def test_sizes_that_do_not_match_are_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^no image files in .*; give a folder of HR pictures"):
+    with pytest.raises(UserError, match=r"^no image files in .*; give a folder of pictures"):
         Benchmark(tmp_path, scale=4)
     with pytest.raises(UserError, match=r"absent does not exist"):
         Benchmark(tmp_path / "absent", scale=4)
@@ -138,11 +141,65 @@ def test_a_link_keeps_its_own_name(tmp_path: Path) -> None:
     assert Benchmark(tmp_path / "Set5", scale=4).name == "Set5"
 
 
-def test_a_picture_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_scored_are_left_out_with_their_reasons(tmp_path: Path) -> None:
+    for name, size in {"a": 24, "b": 18, "c": 40}.items():
+        write_image(tmp_path / f"{name}.png", noise(size, size))
+    (tmp_path / "d.png").write_text("once upon a time")
+    benchmark = Benchmark(tmp_path, scale=4, minimum_size_px=19, maximum_px=1000)
+    assert benchmark.names == ["a"]
+    assert list(benchmark.left_out) == ["b", "c", "d"]
+    for name, reason in {
+        "b": r"b\.png \(18x18\) leaves 18 px to score, at least 19 are needed",
+        "c": r"c\.png needs a result of 40x40 px, 0.0016 megapixels, and at most 0.001",
+        "d": r"d\.png cannot be read: not a known image format",
+    }.items():
+        assert re.search(reason, benchmark.left_out[name])
+
+
+def test_damage_behind_the_head_is_found_when_the_picture_is_read(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name, noise(64, 64))
+    content = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(content[: len(content) // 2])
+    for benchmark in (Benchmark(tmp_path, scale=4), Originals(tmp_path, scale=4)):
+        assert benchmark.names == ["a", "b"]
+        with pytest.raises(UnreadableImageError, match=r"b\.png cannot be read"):
+            benchmark[1]
+
+
+def test_originals_are_pictures_of_any_size_and_kind(tmp_path: Path) -> None:
+    write_image(tmp_path / "dot.png", noise(1, 1))
+    write_image(tmp_path / "line.png", noise(1, 300))
+    Image.fromarray(noise(9, 7)[..., 0]).save(tmp_path / "sub grey ü.png")
+    Image.fromarray(np.dstack([noise(5, 6), noise(5, 6)[..., :1]])).save(tmp_path / "alpha.png")
+    originals = Originals(tmp_path, scale=4)
+    assert originals.names == ["alpha", "dot", "line", "sub grey ü"]
+    sizes = [image.lr_image.shape for image in originals]
+    assert sizes == [(3, 5, 6), (3, 1, 1), (3, 1, 300), (3, 9, 7)]
+    assert torch.equal(originals[0].lr_image, to_tensor(noise(5, 6)))
+
+
+def test_originals_whose_enlargement_is_too_large_are_left_out(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", noise(10, 10))
+    write_image(tmp_path / "b.png", noise(10, 11))
+    originals = Originals(tmp_path, scale=4, maximum_px=1600)
+    assert originals.names == ["a"]
+    assert "b.png needs a result of 44x40 px" in originals.left_out["b"]
+    with pytest.raises(UserError, match=r"a\.png needs .* Nor can the other 1 be used\.$"):
+        Originals(tmp_path, scale=4, maximum_px=15)
+
+
+def test_originals_of_a_benchmark_are_its_lr_pictures(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a.png", height=5, width=6)
+    (image,) = Originals(tmp_path, scale=4)
+    assert torch.equal(image.lr_image, to_tensor(noise(5, 6)))
+
+
+def test_a_name_that_is_no_text_can_be_written_into_a_table(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", noise(8, 8))
-    (tmp_path / "b.png").write_text("once upon a time")
-    with pytest.raises(UnreadableImageError, match=r"b\.png cannot be read"):
-        Benchmark(tmp_path, scale=4)
+    (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    (name,) = Originals(tmp_path, scale=4).names
+    assert name == "caf\\udce9"
 
 
 @pytest.mark.parametrize(("crop_size_px", "nearest"), [(30, 28), (0, 4), (3, 4)])

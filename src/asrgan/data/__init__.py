@@ -1,6 +1,6 @@
 """From folders of photographs to batches of crops, and from HR to LR."""
 
-from asrgan.data.benchmark import Benchmark, BenchmarkImage
+from asrgan.data.benchmark import Benchmark, BenchmarkImage, OriginalImage, Originals
 from asrgan.data.crops import Crops, IterationBatches, sample_numbers
 from asrgan.data.degradation import (
     BicubicDegradation,
@@ -26,6 +26,8 @@ __all__ = [
     "Degradation",
     "IterationBatches",
     "LightDegradation",
+    "OriginalImage",
+    "Originals",
     "PhotographData",
     "Photographs",
     "RandomBlur",

@@ -117,6 +117,9 @@ class PhotographData(LightningDataModule):
                 )
                 for folder in self._validation_folders
             ]
+            for benchmark in self._benchmarks:
+                for fault in benchmark.left_out.values():
+                    raise UserError(fault)  # curves over other pictures could not be compared
         if stage == "fit" and self._crops is None:
             if self._train_folder is None:
                 raise UserError(
