@@ -5,6 +5,7 @@ from asrgan.engine.checkpoints import Checkpoints, Schedule, read_iteration
 from asrgan.engine.hardware import best_precision, gan_strategy
 from asrgan.engine.loggers import IterationLogger, MetricsTable, TensorBoardLogger, WandbLogger
 from asrgan.engine.means import RunningMeans
+from asrgan.engine.processes import Processes, join_processes
 from asrgan.engine.progress import Progress
 from asrgan.engine.samples import Samples
 from asrgan.engine.super_resolution import Batch, Optimization, SuperResolution
@@ -15,6 +16,7 @@ __all__ = [
     "IterationLogger",
     "MetricsTable",
     "Optimization",
+    "Processes",
     "Progress",
     "RunningMeans",
     "Samples",
@@ -24,6 +26,7 @@ __all__ = [
     "WandbLogger",
     "best_precision",
     "gan_strategy",
+    "join_processes",
     "read_iteration",
     "start_average",
     "update_average",
