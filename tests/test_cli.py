@@ -99,6 +99,14 @@ def test_the_configuration_is_shown_without_running(asrgan: Run, tmp_path: Path)
         (["evaluate", "models=[bicubic]", "benchmarks=[]"], "`benchmarks` names no folder"),
         (["evaluate", "models=[bicubic,bicubic]", "benchmarks=[x]"], "two models named `bicubic`"),
         (["evaluate", "models=[bicubic]", "benchmarks=[x]", "device=cuda:9"], "torch finds no GPU"),
+        (
+            ["evaluate", "models=[bicubic]", "benchmarks=[x]", "require={ssim: '>=0.75'}"],
+            "`require.ssim` is no metric; known are psnr_y_db",
+        ),
+        (
+            ["evaluate", "models=[bicubic]", "benchmarks=[x]", "require={ssim_y: 0.75}"],
+            "`require.ssim_y` (=0.75) must be a comparison and a number",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -25,3 +25,9 @@ class InterruptedRunError(UserError):
     """A run that was asked to stop (Ctrl-C, SIGTERM) and has saved its state."""
 
     exit_code = 130
+
+
+class RequirementsMissedError(UserError):
+    """Results that are complete, and not good enough for what was required of them."""
+
+    exit_code = 3

@@ -1,74 +1,129 @@
-"""Compare models on benchmarks that have ground truth.
+"""Compare models on benchmarks, with and without ground truth.
 
   asrgan evaluate 'models=[bicubic,FILE,NAME:FILE]' 'benchmarks=[DIR,DIR]' [key=value ...]
 
-A model is `bicubic`, a generator.safetensors, a .ckpt of `asrgan train`, or a published SRGAN
-(.pth); its name in the tables is the file's stem, or what stands before the colon.
-A benchmark is a folder with HR/ and LRx4/ of equal names, or a plain folder of HR images from
-which LR is made. Its name is the folder's.
+A model is `bicubic`, a generator.safetensors, a .ckpt of `asrgan train`, a published SRGAN (.pth),
+or a folder that `asrgan train` wrote; `*` stands for any of them. Its name in the tables is what
+stands before the colon, else the file's stem; of generator.safetensors it is the folder's.
+A benchmark is a folder; its name is the folder's. What it holds decides which columns follow:
+  HR/ and LRx4/ of equal names        all metrics
+  HR/, or pictures                    all metrics; LR is made from them, as from HR
+  LRx4/ alone, or lr:DIR              originals without ground truth: the metrics that need no HR
 
 Examples:
+  Two models, and how sure their difference is:
     asrgan evaluate 'models=[bicubic,netG_epoch_4_100.pth]' 'benchmarks=[data/Set5,data/Set14]'
-    asrgan evaluate 'models=[srgan:runs/srgan/generator.safetensors,bicubic]' 'benchmarks=[photos]'
-        save_images=true output_dir=comparison
+  All runs of a sweep on small originals that have no HR partner:
+    asrgan evaluate 'models=[bicubic,runs/*/generator.safetensors]' 'benchmarks=[lr:originals]'
+  Sign-off: exit code 3 where a model misses what is required:
+    asrgan evaluate 'models=[runs/asrgan]' 'benchmarks=[data/Set5,lr:originals]'
+        'require={ssim_y: ">=0.75", consistency_db: ">=30"}'
+  Several processes share the pictures:
+    torchrun --nproc-per-node=2 -m asrgan evaluate ...
 
 Writes to output_dir:
+  summary.md                means with intervals, and differences; the protocol in the head
+  summary.csv               the means of each benchmark and model: NAME, NAME_low, NAME_high, and
+                            NAME_images, the number of pictures that have a value
+  differences.csv           of each model from the baseline, paired by picture
   per_image.csv             a row for each model, benchmark and image
-  summary.csv, summary.md   means over each benchmark's images; the protocol in the head
+  galleries/BENCHMARK.png   the worst, the best and the most changed crops
   images/BENCHMARK/MODEL/   the pictures, with save_images=true
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from glob import glob
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
-from tqdm import tqdm
 
-from asrgan.data import Benchmark
-from asrgan.errors import UserError
+from asrgan.data import Benchmark, Originals
+from asrgan.engine import Processes, join_processes
+from asrgan.errors import RequirementsMissedError, UserError
 from asrgan.files import atomic_path
-from asrgan.imaging import write_image
 from asrgan.metrics import METRICS, Protocol
 from asrgan.models import BicubicUpscaler, load_generator
-from asrgan.studies import Row, as_markdown, summarize, write_rows
+from asrgan.studies import (
+    DIFFERENCE_COLUMNS,
+    Gallery,
+    Model,
+    Requirement,
+    Row,
+    Scores,
+    as_markdown,
+    compare,
+    find_misses,
+    score,
+    summarize,
+    write_rows,
+)
 
 log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig, output_dir: Path) -> None:
-    """Evaluates as the configuration says, and tells the means and where the tables are."""
-    device = torch.device(_device(config.device))
-    models = load_models(config.models, scale=config.scale)
-    protocol = Protocol(scale=config.scale, metrics=config.metrics).to(device)
-    benchmarks = _open_benchmarks(config.benchmarks, config.scale, protocol.minimum_size_px)
-    pictures = output_dir / "images" if config.save_images else None
-    rows = list(score(models, benchmarks, protocol, device=device, pictures=pictures))
-    write_rows(output_dir / "per_image.csv", rows)
-    columns = [name for name in METRICS if name in config.metrics]
-    summary = summarize(rows, metrics=columns)
-    write_rows(output_dir / "summary.csv", summary)
-    text = f"{protocol.description}\n\n{as_markdown(summary)}"
-    with atomic_path(output_dir / "summary.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    log.info("%s\nTables: %s", text, output_dir)
+    """Evaluates as the configuration says, and tells the means and where the tables are.
+
+    Raises:
+        UserError: something asked for is not there or does not fit together.
+        RequirementsMissedError: the tables are written, and a mean misses what is required.
+    """
+    with join_processes() as processes:
+        if not processes.is_first:
+            logging.getLogger("asrgan").setLevel(logging.ERROR)
+        output_dir = _share_folder(output_dir, processes)
+        device = torch.device(_device(config.device, processes))
+        models = load_models(config.models, scale=config.scale)
+        requirements = [Requirement.parse(*item) for item in (config.require or {}).items()]
+        metrics = [*config.metrics, *(requirement.metric for requirement in requirements)]
+        protocol = Protocol(scale=config.scale, metrics=metrics).to(device)
+        benchmarks = open_benchmarks(
+            config.benchmarks,
+            scale=config.scale,
+            minimum_size_px=protocol.minimum_size_px,
+            maximum_px=round(config.maximum_mpx * 1e6),
+        )
+        _check(config, models, benchmarks, protocol, requirements)
+        galleries = _open_galleries(config, models, benchmarks, protocol)
+        scores = score(
+            {name: _enlarger(model, device) for name, model in models.items()},
+            benchmarks,
+            protocol,
+            device=device,
+            galleries=galleries,
+            pictures=output_dir / "images" if config.save_images else None,
+            processes=processes,
+        )
+    if scores is None:
+        return  # the first process has them
+    summary = _write_tables(config, output_dir, scores, benchmarks, protocol)
+    for name, gallery in galleries.items():
+        gallery.draw(output_dir / "galleries" / f"{name}.png", title=name)
+        log.info("Gallery    %s", output_dir / "galleries" / f"{name}.png")
+    _sign_off(requirements, summary, benchmarks)
 
 
 def load_models(specifications: Sequence[str], *, scale: int) -> dict[str, nn.Module]:
-    """Opens ``bicubic``, ``FILE`` and ``NAME:FILE``; the keys are the names in the tables.
+    """Opens ``bicubic``, ``FILE``, ``NAME:FILE`` and run folders; ``*`` and ``?`` match files.
+
+    Returns:
+        Name in the tables -> model.
 
     Raises:
-        UserError: two models of one name, a file that is no generator, another scale.
+        UserError: no file matches, two models of one name, a file that is no generator, another
+            scale.
     """
     models: dict[str, nn.Module] = {}
-    for specification in specifications:
-        name, separator, file = specification.partition(":")
-        if not separator:
-            name, file = Path(specification).stem, specification
+    for name, file in (pair for text in specifications for pair in _files_of(text)):
         if name in models:
             raise UserError(f"`models` has two models named `{name}`; name one: other:{file}")
+        if Path(name).name != name:
+            raise UserError(f"`models`: `{name}` cannot name a folder; leave out the slashes.")
         models[name] = BicubicUpscaler(scale=scale) if file == "bicubic" else load_generator(file)
         if models[name].scale != scale:
             raise UserError(
@@ -80,51 +135,219 @@ def load_models(specifications: Sequence[str], *, scale: int) -> dict[str, nn.Mo
     return models
 
 
-def score(
+def _files_of(text: str) -> Iterator[tuple[str, str]]:
+    """Names and files that an entry of `models` stands for."""
+    name, separator, pattern = text.partition(":")
+    if not separator or Path(text).exists():
+        name, pattern = "", text
+    if pattern == "bicubic":
+        yield name or pattern, pattern
+        return
+    matches = sorted(glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute patterns
+    files = [pattern] if Path(pattern).exists() or not matches else matches
+    if name and len(files) > 1:
+        raise UserError(f"`models`: {len(files)} files cannot all be named `{name}` ({text}).")
+    for file in map(Path, files):
+        generator = file / "generator.safetensors" if file.is_dir() else file
+        yield name or _name_of(generator), str(generator)
+
+
+def _name_of(file: Path) -> str:
+    """The stem; in the folder of a run, where all stems are alike, with the folder's name."""
+    file = file.absolute()
+    if file.parent.name == "checkpoints":
+        return f"{file.parents[1].name}_{file.stem}"
+    return file.parent.name if file.name == "generator.safetensors" else file.stem
+
+
+def open_benchmarks(
+    specifications: Sequence[str], *, scale: int, minimum_size_px: int, maximum_px: int
+) -> list[Benchmark | Originals]:
+    """Opens ``DIR``, ``hr:DIR`` and ``lr:DIR``.
+
+    Raises:
+        UserError: no folder, two of one name, or one without pictures that can be scored.
+    """
+    benchmarks: list[Benchmark | Originals] = []
+    for text in specifications:
+        kind, separator, folder = text.partition(":")
+        if not separator or kind not in ("hr", "lr") or Path(text).is_dir():
+            kind, folder = "", text
+        has_hr, has_lr = ((Path(folder) / name).is_dir() for name in ("HR", f"LRx{scale}"))
+        benchmark = (
+            Originals(folder, scale=scale, maximum_px=maximum_px)
+            if kind == "lr" or (has_lr and not has_hr)
+            else Benchmark(
+                folder, scale=scale, minimum_size_px=minimum_size_px, maximum_px=maximum_px
+            )
+        )
+        if benchmark.name in [other.name for other in benchmarks]:
+            raise UserError(f"`benchmarks` has two folders named `{benchmark.name}`; rename one.")
+        if not kind and not has_hr and not has_lr:
+            log.info(
+                "%s has no HR/, so its pictures are taken for HR and reduced. If they are originals"
+                " to be enlarged, without ground truth: benchmarks=[lr:%s]",
+                benchmark.name,
+                folder,
+            )
+        benchmarks.append(benchmark)
+    if not benchmarks:
+        raise UserError("`benchmarks` names no folder; try benchmarks=[DIR].")
+    return benchmarks
+
+
+def _check(
+    config: DictConfig,
     models: Mapping[str, nn.Module],
-    benchmarks: Sequence[Benchmark],
+    benchmarks: Sequence[Benchmark | Originals],
     protocol: Protocol,
-    *,
-    device: torch.device,
-    pictures: Path | None,
-) -> Iterator[Row]:
-    """A row of metrics for each model, benchmark and image; writes the pictures if asked."""
+    requirements: Sequence[Requirement],
+) -> None:
+    """Refuses what cannot be answered before any work is done; says which columns follow."""
+    if config.baseline is not None and config.baseline not in models:
+        raise UserError(f"`baseline` (={config.baseline}) must be one of {', '.join(models)}.")
+    if not 0 < config.confidence < 1:
+        raise UserError(f"`confidence` (={config.confidence}) must lie between 0 and 1; try 0.95.")
+    available: set[str] = set()
+    for benchmark in benchmarks:
+        columns = _columns(benchmark, protocol)
+        if not columns:
+            raise UserError(
+                f"none of `metrics` can be had of {benchmark.name}, which has no ground truth;"
+                " try metrics=[consistency_db]."
+            )
+        what = f"{len(benchmark)} {_kind(benchmark)}"
+        log.info("%s: %s; columns: %s", benchmark.name, what, ", ".join(columns))
+        available.update(columns)
+    for metric in (requirement.metric for requirement in requirements):
+        if metric in protocol.missing:
+            raise UserError(f"`require.{metric}` cannot be checked: its weights are missing.")
+        if metric not in available:
+            raise UserError(
+                f"`require.{metric}` needs ground truth, and no benchmark has any; add one that has"
+                " HR/."
+            )
+
+
+def _columns(benchmark: Benchmark | Originals, protocol: Protocol) -> list[str]:
+    has_hr = isinstance(benchmark, Benchmark)
+    return [name for name in protocol.metrics if has_hr or not METRICS[name].needs_hr]
+
+
+def _kind(benchmark: Benchmark | Originals) -> str:
+    if isinstance(benchmark, Originals):
+        return "originals without ground truth"
+    return "pictures with ground truth" + ("" if benchmark.has_lr else ", from which LR is made")
+
+
+def _open_galleries(
+    config: DictConfig,
+    models: Mapping[str, nn.Module],
+    benchmarks: Sequence[Benchmark | Originals],
+    protocol: Protocol,
+) -> dict[str, Gallery]:
+    settings = config.gallery
+    if settings is None:
+        return {}
+    unknown = [name for name in settings.metrics if name not in METRICS]
+    if unknown or settings.num_crops < 1:
+        raise UserError(
+            f"`gallery` takes `num_crops` (={settings.num_crops}) of at least 1, and `metrics`"
+            f" (={settings.metrics}) out of {', '.join(METRICS)}."
+        )
+    size_px, grid_px = settings.crop_size_px, 2 * config.scale
+    if size_px < grid_px or size_px % grid_px:
+        raise UserError(
+            f"`gallery.crop_size_px` (={size_px}) must be a positive multiple of {grid_px}, twice"
+            f" the scale; try {max(1, size_px // grid_px) * grid_px}."
+        )
+    networks = [name for name, model in models.items() if not isinstance(model, BicubicUpscaler)]
+    return {
+        benchmark.name: Gallery(
+            metric=next((n for n in settings.metrics if n in _columns(benchmark, protocol)), None),
+            judged=networks or list(models),
+            crop_size_px=size_px,
+            num_crops=settings.num_crops,
+        )
+        for benchmark in benchmarks
+    }
+
+
+def _enlarger(model: nn.Module, device: torch.device) -> Model:
+    """A model as a function of one picture: the one place where models are called."""
+    model.to(device).eval()
+    return lambda lr_image: model(lr_image[None].to(device))[0]
+
+
+def _write_tables(
+    config: DictConfig,
+    output_dir: Path,
+    scores: Scores,
+    benchmarks: Sequence[Benchmark | Originals],
+    protocol: Protocol,
+) -> list[Row]:
+    """Writes all tables and tells the means; returns the summary's rows."""
+    if not scores.rows:
+        raise UserError(f"no picture can be scored: {scores.left_out[benchmarks[0].name][0]}")
     asked = {*protocol.metrics, *protocol.missing}
-    total = len(models) * sum(len(benchmark) for benchmark in benchmarks)
-    with tqdm(total=total, desc="evaluating", unit="image") as bar, torch.inference_mode():
-        for model_name, model in models.items():
-            model.to(device).eval()
-            for benchmark in benchmarks:
-                for image in benchmark:
-                    sr_image = model(image.lr_image[None].to(device))
-                    hr_image, lr_image = (
-                        picture[None].to(device) for picture in (image.hr_image, image.lr_image)
-                    )
-                    scores = protocol(sr_image, hr_image=hr_image, lr_image=lr_image)[0]
-                    if pictures is not None:
-                        path = pictures / benchmark.name / model_name / f"{image.name}.png"
-                        write_image(path, sr_image[0])
-                    names = {"model": model_name, "benchmark": benchmark.name, "image": image.name}
-                    bar.update()
-                    yield names | {name: scores.get(name) for name in METRICS if name in asked}
+    columns = [name for name in METRICS if name in asked]
+    how: dict[str, Any] = {"metrics": columns, "confidence": config.confidence, "seed": config.seed}
+    summary = summarize(scores.rows, **how)
+    baseline = config.baseline or str(scores.rows[0]["model"])
+    differences = compare(scores.rows, baseline=baseline, **how)
+    names = ["model", "benchmark", "image"]
+    write_rows(output_dir / "per_image.csv", scores.rows, columns=[*names, *columns])
+    write_rows(output_dir / "summary.csv", summary, columns=list(summary[0]))
+    write_rows(output_dir / "differences.csv", differences, columns=DIFFERENCE_COLUMNS)
+    parts = [
+        protocol.description,
+        f"Means over pictures [{config.confidence:.0%} interval, BCa bootstrap over pictures];"
+        " (n of N): the others are too small for the metric, or exact and infinite. Differences"
+        " are paired by picture; an interval without 0 shows one.",
+    ]
+    for benchmark in benchmarks:
+        images = len({row["image"] for row in scores.rows if row["benchmark"] == benchmark.name})
+        parts += [
+            f"## {benchmark.name}: {images} {_kind(benchmark)}",
+            as_markdown(summary, differences, benchmark=benchmark.name, metrics=columns),
+            *(f"Left out: {reason}" for reason in scores.left_out[benchmark.name]),
+        ]
+    text = "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+    with atomic_path(output_dir / "summary.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    log.info("\n%s\nTables     %s", text, output_dir)
+    return summary
 
 
-def _device(name: str) -> str:
+def _sign_off(
+    requirements: Sequence[Requirement],
+    summary: Sequence[Row],
+    benchmarks: Sequence[Benchmark | Originals],
+) -> None:
+    for benchmark in benchmarks:
+        if all(row["benchmark"] != benchmark.name for row in summary):
+            raise UserError(f"no picture of {benchmark.name} can be scored, as the table says.")
+    has_ground_truth = {b.name: isinstance(b, Benchmark) for b in benchmarks}
+    misses = find_misses(summary, requirements, has_ground_truth=has_ground_truth)
+    if misses:
+        raise RequirementsMissedError(f"`require` is missed: {'; '.join(misses)}.")
+    if requirements:
+        log.info("`require` is met by every model on every benchmark.")
+
+
+def _device(name: str, processes: Processes) -> str:
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        num_gpus = torch.cuda.device_count()
+        return f"cuda:{processes.local_rank % num_gpus}" if num_gpus else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"`device` (={name}) is not there: torch finds no GPU; try device=cpu.")
     return name
 
 
-def _open_benchmarks(folders: Sequence[str], scale: int, minimum_size_px: int) -> list[Benchmark]:
-    benchmarks = [
-        Benchmark(folder, scale=scale, minimum_size_px=minimum_size_px) for folder in folders
-    ]
-    names = [benchmark.name for benchmark in benchmarks]
-    if not names:
-        raise UserError("`benchmarks` names no folder; try benchmarks=[DIR].")
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"`benchmarks` has two folders named `{name}`; rename one.")
-    return benchmarks
+def _share_folder(output_dir: Path, processes: Processes) -> Path:
+    """The first process's folder; each has made a fresh one where none is named."""
+    shared = processes.from_first(output_dir)
+    if shared != output_dir:
+        with suppress(OSError):
+            output_dir.rmdir()
+    return shared

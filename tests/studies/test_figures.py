@@ -4,7 +4,7 @@ import numpy as np
 
 from asrgan.imaging import read_image
 from asrgan.studies import plot_comparison, plot_curves
-from asrgan.studies.figures import _hardest_crops, _read_column
+from asrgan.studies.figures import _read_column, highest_crops
 
 
 def test_curves_read_the_cells_that_have_a_value(tmp_path: Path):
@@ -16,12 +16,12 @@ def test_curves_read_the_cells_that_have_a_value(tmp_path: Path):
     assert read_image(tmp_path / "curves.png").std() > 0
 
 
-def test_the_crops_are_those_with_the_largest_error_and_do_not_overlap():
-    truth = np.zeros((40, 60, 3), np.uint8)
-    baseline = truth.copy()
-    baseline[24:32, 40:48] = 9
-    baseline[0:8, 0:8] = 5
-    assert _hardest_crops(baseline, truth, size=8, count=2) == [(24, 40), (0, 0)]
+def test_the_crops_are_those_that_hold_the_most_and_do_not_overlap():
+    values = np.zeros((40, 60), np.float32)
+    values[24:32, 40:48] = 9
+    values[0:8, 0:8] = 5
+    assert highest_crops(values, size=8, count=2) == [(24, 40), (0, 0)]
+    assert highest_crops(values[:4, :4], size=8, count=2) == [(0, 0)]
 
 
 def test_a_comparison_has_a_row_for_each_crop(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Pictures of results: curves over iterations, and models side by side."""
 
 import csv
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def plot_curves(tables: Mapping[str, Path], *, columns: Sequence[str], path: Pat
         panel.grid(alpha=0.3)
         if panel.lines:
             panel.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _read_column(table: Path, column: str) -> tuple[list[int], list[float]]:
@@ -80,42 +81,49 @@ def plot_comparison(
         panel.set_axis_off()
     for number, (name, columns) in enumerate(images.items()):
         truth = list(columns.values())[-1]
-        corners = _hardest_crops(columns[baseline], truth, size=crop_size_px, count=num_crops)
+        error = ((columns[baseline].astype(np.float32) - truth) ** 2).mean(axis=2)
+        corners = highest_crops(error, size=crop_size_px, count=num_crops)
         for row, (top, left) in enumerate(corners, start=number * num_crops):
-            _show_whole(grid[row][0], truth, top=top, left=left, size=crop_size_px, title=name)
+            show_place(grid[row][0], truth, top=top, left=left, size=crop_size_px, title=name)
             for panel, (column, picture) in zip(grid[row][1:], columns.items(), strict=False):
                 crop = picture[top : top + crop_size_px, left : left + crop_size_px]
                 panel.imshow(crop, interpolation="nearest")
                 caption = captions.get((name, column))
                 panel.set_title("\n".join(filter(None, [column, caption])), fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _show_whole(
+def show_place(
     panel: Axes, picture: Picture, *, top: int, left: int, size: int, title: str
 ) -> None:
+    """Shows the whole picture with a frame where a crop is."""
     panel.imshow(picture)
     frame = Rectangle((left, top), size, size, fill=False, edgecolor="red", linewidth=1.2)
     panel.add_patch(frame)
-    panel.set_title(title, fontsize=8)
+    panel.set_title(title, fontsize=8, parse_math=False)
 
 
-def _hardest_crops(
-    baseline: Picture, truth: Picture, *, size: int, count: int
-) -> list[tuple[int, int]]:
-    """Corners (top, left) on a grid of half a crop, by falling squared error."""
-    error = ((baseline.astype(np.float32) - truth) ** 2).mean(axis=2)
-    height, width = error.shape
-    corners = [
-        (top, left)
-        for top in range(0, height - size + 1, size // 2)
-        for left in range(0, width - size + 1, size // 2)
-    ]
-    corners.sort(
-        key=lambda corner: -error[corner[0] : corner[0] + size, corner[1] : corner[1] + size].sum()
+def highest_crops(values: NDArray[np.float32], *, size: int, count: int) -> list[tuple[int, int]]:
+    """Corners (top, left) of the crops that hold the most, from high to low.
+
+    The crops lie on a grid of half a crop and do not overlap.
+
+    Args:
+        values: (H, W), of each pixel.
+        size: side of a crop; one that is larger than the picture is the picture.
+        count: of crops, at most.
+    """
+    height, width = values.shape
+    rows, columns = (
+        range(0, max(1, side - size + 1), max(1, size // 2)) for side in (height, width)
     )
+    sums = {
+        (top, left): values[top : top + size, left : left + size].sum()
+        for top in rows
+        for left in columns
+    }
     chosen: list[tuple[int, int]] = []
-    for top, left in corners:
+    for top, left in sorted(sums, key=lambda corner: -sums[corner]):
         if all(max(abs(top - other[0]), abs(left - other[1])) >= size for other in chosen):
             chosen.append((top, left))
         if len(chosen) == count:
@@ -123,6 +131,13 @@ def _hardest_crops(
     return chosen
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with mpl.rc_context({"font.family": "DejaVu Sans"}), atomic_path(path) as temporary:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure in the format of the suffix; it appears whole or not at all."""
+    with (
+        mpl.rc_context({"font.family": "DejaVu Sans"}),
+        warnings.catch_warnings(),
+        atomic_path(path) as temporary,
+    ):
+        # The font has no Chinese: names are shown with boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(temporary, dpi=150)

@@ -1,71 +1,181 @@
-"""Rows of results: files, means, Markdown."""
+"""Rows of results: files, means, differences, Markdown."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS
+from asrgan.studies.statistics import estimate_mean, paired_difference
 
 Row = dict[str, str | float | None]
 """A line of a table; None is an empty cell."""
 
+DIFFERENCE_COLUMNS = (
+    "benchmark",
+    "metric",
+    "model",
+    "baseline",
+    "images",
+    "difference",
+    "low",
+    "high",
+)
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Writes rows of equal keys as CSV; the file appears whole or not at all."""
+
+def write_rows(path: Path, rows: Sequence[Row], *, columns: Sequence[str]) -> None:
+    """Writes rows as CSV; the file appears whole or not at all."""
     with (
         atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def summarize(rows: Sequence[Row], *, metrics: Sequence[str]) -> list[Row]:
-    """Means over the images of each benchmark and model.
+def summarize(
+    rows: Sequence[Row], *, metrics: Sequence[str], confidence: float, seed: int
+) -> list[Row]:
+    """Means over the pictures of each benchmark and model, with their intervals.
+
+    A picture without a value (one without ground truth, or too small for a metric) is not in the
+    mean, nor is one that is exact, see `estimate_mean`: ``NAME_images`` counts those that are. A
+    mean over no pictures is empty.
 
     Args:
         rows: with ``model``, ``benchmark`` and the metrics.
-        metrics: columns to average; the mean of a column with an empty cell is empty.
+        metrics: columns to average.
+        confidence: of the interval, between 0 and 1.
+        seed: of the bootstrap.
 
     Returns:
-        A row for each benchmark and model, in the order of their first rows; ``images`` is the
-        number of pictures.
+        A row for each benchmark and model, in the order of their first rows: ``benchmark``,
+        ``model``, ``images`` (all of them), and for each metric ``NAME``, ``NAME_low``,
+        ``NAME_high``, ``NAME_images``.
     """
-    benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
-    models = list(dict.fromkeys(row["model"] for row in rows))
     summary: list[Row] = []
-    for benchmark in benchmarks:
-        for model in models:
-            group = [r for r in rows if r["benchmark"] == benchmark and r["model"] == model]
-            means = {metric: _mean([row[metric] for row in group]) for metric in metrics}
-            names = {"benchmark": benchmark, "model": model, "images": len(group)}
-            summary.append(names | means)
+    for benchmark, models in _by_benchmark_and_model(rows).items():
+        for model, group in models.items():
+            line: Row = {"benchmark": benchmark, "model": model, "images": len(group)}
+            for metric in metrics:
+                values = [v for row in group if isinstance(v := row.get(metric), float)]
+                estimate = estimate_mean(values, confidence=confidence, seed=seed)
+                line[metric] = estimate and estimate.mean
+                line[f"{metric}_low"] = estimate and estimate.low
+                line[f"{metric}_high"] = estimate and estimate.high
+                line[f"{metric}_images"] = estimate.count if estimate else 0
+            summary.append(line)
     return summary
 
 
-def _mean(values: Sequence[str | float | None]) -> float | None:
-    numbers = [value for value in values if isinstance(value, float)]
-    return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
+def compare(
+    rows: Sequence[Row], *, metrics: Sequence[str], baseline: str, confidence: float, seed: int
+) -> list[Row]:
+    """Differences of each model from one of them, paired by picture.
+
+    Args:
+        rows: with ``model``, ``benchmark``, ``image`` and the metrics.
+        metrics: columns to compare.
+        baseline: the model that is subtracted.
+        confidence: of the interval, between 0 and 1.
+        seed: of the bootstrap.
+
+    Returns:
+        A row of `DIFFERENCE_COLUMNS` for each benchmark, metric and other model, where both have
+        values of the same pictures.
+    """
+    differences: list[Row] = []
+    for benchmark, models in _by_benchmark_and_model(rows).items():
+        theirs = {row["image"]: row for row in models[baseline]}
+        for metric in metrics:
+            for model, group in models.items():
+                pairs = [
+                    (value, other)
+                    for row in group
+                    if isinstance(value := row.get(metric), float)
+                    and isinstance(other := theirs[row["image"]].get(metric), float)
+                ]
+                difference = paired_difference(
+                    [value for value, _ in pairs],
+                    [other for _, other in pairs],
+                    confidence=confidence,
+                    seed=seed,
+                )
+                if difference is not None and model != baseline:
+                    cells = (difference.count, difference.mean, difference.low, difference.high)
+                    names = (benchmark, metric, model, baseline)
+                    differences.append(dict(zip(DIFFERENCE_COLUMNS, names + cells, strict=True)))
+    return differences
 
 
-def as_markdown(summary: Sequence[Row]) -> str:
-    """A summary as a Markdown table, its columns aligned."""
-    columns = list(summary[0])
-    lines = [columns, ["-" * len(column) for column in columns]]
-    lines += [[_cell(column, row[column]) for column in columns] for row in summary]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    lines[1] = ["-" * width for width in widths]
+def as_markdown(
+    summary: Sequence[Row], differences: Sequence[Row], *, benchmark: str, metrics: Sequence[str]
+) -> str:
+    """What is known of a benchmark: a line for each metric, a column for each model.
+
+    Args:
+        summary: from `summarize`.
+        differences: from `compare`.
+        benchmark: whose rows are shown.
+        metrics: in order; those without any value are left out.
+    """
+    means: dict[str, dict[str, str]] = {}
+    for row in (row for row in summary if row["benchmark"] == benchmark):
+        for metric in metrics:
+            if row[metric] is not None:
+                ends = (row[f"{metric}_low"], row[f"{metric}_high"])
+                cell = _cell(metric, row[metric], *ends)
+                count, images = row[f"{metric}_images"], row["images"]
+                cell += f" ({count} of {images})" if count != images else ""
+                means.setdefault(metric, _start_line(metric))[str(row["model"])] = cell
+    text = _table(means, order=metrics) if means else ""
+    gains: dict[str, dict[str, str]] = {}
+    for row in (row for row in differences if row["benchmark"] == benchmark):
+        metric = str(row["metric"])
+        cell = _cell(metric, row["difference"], row["low"], row["high"], sign="+")
+        gains.setdefault(metric, _start_line(metric))[str(row["model"])] = cell
+    if gains:
+        text += f"\nDifference from {differences[0]['baseline']}:\n\n{_table(gains, order=metrics)}"
+    return text
+
+
+def _by_benchmark_and_model(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        models = groups.setdefault(str(row["benchmark"]), {})
+        models.setdefault(str(row["model"]), []).append(row)
+    return groups
+
+
+def _start_line(metric: str) -> dict[str, str]:
+    return {"metric": metric, "better": "higher" if METRICS[metric].is_higher_better else "lower"}
+
+
+def _cell(
+    metric: str,
+    mean: str | float | None,
+    low: str | float | None,
+    high: str | float | None,
+    *,
+    sign: str = "",
+) -> str:
+    """``28.43 [27.10, 29.80]``, or without an interval where there is none."""
+    digits = f"{sign}.{METRICS[metric].digits}f"
+    interval = "" if low is None else f" [{low:{digits}}, {high:{digits}}]"
+    return f"{mean:{digits}}{interval}"
+
+
+def _table(lines: Mapping[str, Mapping[str, str]], *, order: Sequence[str]) -> str:
+    """Markdown with aligned columns; a line may lack some."""
+    rows = [lines[name] for name in order if name in lines]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns, *([row.get(column, "") for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    cells.insert(1, ["-" * width for width in widths])
     return "".join(
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         + " |\n"
-        for line in lines
+        for line in cells
     )
-
-
-def _cell(column: str, value: str | float | None) -> str:
-    if isinstance(value, float):
-        return f"{value:.{METRICS[column].digits}f}"
-    return "" if value is None else str(value)
