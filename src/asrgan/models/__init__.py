@@ -5,6 +5,7 @@ from asrgan.models.bicubic import BicubicUpscaler
 from asrgan.models.discriminators import UNetDiscriminator, VGGDiscriminator
 from asrgan.models.features import DistilledVGG19Features, VGG19Features
 from asrgan.models.files import load_generator, load_weights, read_metadata, save_generator
+from asrgan.models.folding import fold_norms
 from asrgan.models.generator import SRGANGenerator
 from asrgan.models.spectral import (
     SpectralNorm,
@@ -24,6 +25,7 @@ __all__ = [
     "VGG19Features",
     "VGGDiscriminator",
     "apply_spectral_norm",
+    "fold_norms",
     "fold_spectral_norm",
     "largest_singular_value",
     "load_generator",
