@@ -4,6 +4,8 @@ from typing import Literal
 
 import torch
 
+from asrgan.hardware import computes_bfloat16
+
 Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true", "64-true"]
 
 
@@ -21,11 +23,8 @@ def best_precision(
     """
     if precision != "auto":
         return precision
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # Without these instructions oneDNN emulates bfloat16, slower than float32.
-        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    has_bf16 = computes_bfloat16(torch.device("cuda" if on_gpu else "cpu"))
     return "bf16-mixed" if has_bf16 else "32-true"
 
 
