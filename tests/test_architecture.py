@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "asrgan"
-BASE = {"downloads", "errors", "files", "hardware", "imaging", "provenance"}
+BASE = {"downloads", "errors", "files", "hardware", "imaging", "pictures", "provenance"}
 TOPICS = {"data", "models", "losses", "metrics"}
 WORKINGS = {"engine", "inference"}
 VERBS = {"train", "evaluate", "upscale", "prepare", "study", "doctor"}

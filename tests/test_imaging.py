@@ -129,8 +129,8 @@ def test_a_full_disk_leaves_the_former_picture(
     path = tmp_path / "picture.png"
     write_image(path, picture)
 
-    def save_half(_: Image.Image, file: Path, **__: object) -> None:
-        file.write_bytes(b"half a")
+    def save_half(_: Image.Image, file: io.BytesIO, *__: object, **___: object) -> None:
+        file.write(b"half a")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", save_half)

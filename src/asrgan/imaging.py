@@ -3,42 +3,22 @@
 Arrays are uint8 (H, W, 3), tensors are float in [0, 1] with channels first; both are RGB.
 """
 
-import errno
-import io
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from asrgan.errors import UnreadableImageError, UserError
-from asrgan.files import atomic_path
+from asrgan.errors import UserError
+from asrgan.pictures import FORMATS, Picture, read_head, read_picture, write_picture
 
-# JPEG is the only format here that loses anything; 95 without chroma subsampling loses little.
-_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
-_WRITE_OPTIONS: dict[str, dict[str, Any]] = {
-    ".jpg": {**_JPEG_OPTIONS},
-    ".jpeg": {**_JPEG_OPTIONS},
-    ".png": {},
-    ".webp": {"lossless": True},
-    ".tif": {"compression": "tiff_deflate"},
-    ".tiff": {"compression": "tiff_deflate"},
-    ".bmp": {},
-}
-IMAGE_SUFFIXES: frozenset[str] = frozenset(_WRITE_OPTIONS)
+IMAGE_SUFFIXES: frozenset[str] = frozenset(
+    suffix for format_ in FORMATS.values() for suffix in format_.suffixes
+)
 
-_EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_PNG_BIT_DEPTH_OFFSET = 24  # PNG specification, 11.2.2: signature, IHDR's head, width, height
-# These say nothing about the file: it may be readable the next moment.
-_PASSING_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _CUBIC_RADIUS = 2  # half the width of the cubic kernel, in samples of the coarser grid
 
 
@@ -72,66 +52,47 @@ def find_images(folder: Path | str) -> list[Path]:
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
-    """A photograph as 8-bit RGB, the way a viewer shows it.
+    """A photograph as 8-bit RGB.
 
-    Grey and CMYK become RGB, 16 bits are rounded to 8, the EXIF orientation is applied, and alpha
-    is dropped: the colours below it stay as they are stored. Colour profiles are not applied, and
-    of several frames the first is read.
+    As `read_picture`, and then grey becomes RGB, 16 bits are rounded to 8, and alpha is dropped:
+    the colours below it stay as they are stored. Colour profiles are not applied.
 
     Returns:
         (H, W, 3).
 
     Raises:
-        UnreadableImageError: missing, truncated, no image, of an exotic pixel format (floating
-            point, 32 bits, CIELAB), or so large that it looks like a decompression bomb.
+        UnreadableImageError: as `read_picture`.
     """
-    with _reasons_for(path):
-        content = Path(path).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()  # the 16-bit decoder below would accept a truncated file
-            if _has_16_bits(image, content):
-                return _read_16_bits(content)
-            if image.mode not in _EIGHT_BIT_MODES:
-                raise ValueError(f"pixels of type {image.mode} are not supported")
-            image.info.pop("transparency", None)  # alpha of a palette: Pillow warns about it
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    colour = read_picture(path).colour
+    if colour.dtype == np.uint16:
+        colour = ((colour.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return colour if colour.ndim == 3 else colour[..., None].repeat(3, axis=-1)
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
     """Height and width in px, as `read_image` would return them, from the file's head alone.
 
-    Only a PNG whose EXIF data follow its pixels is described as it lies in the file.
-
     Raises:
-        UnreadableImageError: missing, no image, or too large.
+        UnreadableImageError: as `read_head`.
     """
-    with _reasons_for(path), Image.open(path) as image:
-        width, height = image.size
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            return height, width  # turned by Pillow already
-        # PngImageFile.getexif would decode the whole picture in search of late EXIF data.
-        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    head = read_head(path)
+    return head.height, head.width
 
 
 def write_image(path: Path | str, image: NDArray[np.uint8] | Tensor) -> None:
     """Writes a picture in the format that the suffix names; it appears whole or not at all.
 
     Args:
-        path: suffix out of `IMAGE_SUFFIXES`; missing parent folders are made.
+        path: suffix out of `IMAGE_SUFFIXES`; missing parent folders are made. JPEG is the only
+            format that loses anything.
         image: (H, W, 3) uint8, or a tensor as `to_array` takes it.
 
     Raises:
         UserError: unknown suffix.
         OSError: the disk is full, or the folder cannot be written.
     """
-    options = _WRITE_OPTIONS.get(Path(path).suffix.lower())
-    if options is None:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{path} names no image format; end it in one of {known}.")
     array = to_array(image) if isinstance(image, Tensor) else image
-    with atomic_path(path) as temporary:
-        Image.fromarray(array).save(temporary, **options)
+    write_picture(path, Picture(array))
 
 
 def to_tensor(array: NDArray[np.uint8]) -> Tensor:
@@ -227,45 +188,3 @@ def _bicubic_resize(image: Tensor, size: tuple[int, int], margin: int) -> Tensor
         levels = F.interpolate(levels, padded_size, mode="bicubic", antialias=True)
         levels = levels.clamp(0, 255).add(0.5).floor()
     return levels[..., top : top + size[0], left : left + size[1]] / 255
-
-
-def _has_16_bits(image: Image.Image, content: bytes) -> bool:
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return image.format == "PNG" and content[_PNG_BIT_DEPTH_OFFSET] == 16
-    tags = image.tag_v2
-    if 16 not in tags.get(TiffImagePlugin.BITSPERSAMPLE, ()):
-        return False
-    kind = (
-        tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION),
-        tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1),
-        *set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))),
-    )
-    if kind not in {(1, 1, 1), (2, 1, 1)}:  # grey or RGB, interleaved, unsigned integers
-        # Both libraries would misread it without a word.
-        raise ValueError("this kind of 16-bit TIFF is not supported")
-    return True
-
-
-def _read_16_bits(content: bytes) -> NDArray[np.uint8]:
-    """Rounds to 8 bits; Pillow drops the lower byte of 16-bit colour, OpenCV keeps it."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # applies the orientation, drops alpha
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    if image is None:
-        raise ValueError("its 16-bit pixels cannot be decoded")
-    return ((image[..., ::-1].astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-@contextmanager
-def _reasons_for(path: Path | str) -> Generator[None]:
-    """Turns whatever a decoder raises about the file into one line."""
-    try:
-        yield
-    except MemoryError:  # says nothing about the file
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{path} cannot be read: not a known image format.") from error
-    except Exception as error:  # decoders raise anything, from SyntaxError to struct.error
-        if getattr(error, "errno", None) in _PASSING_ERRORS:
-            raise
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableImageError(f"{path} cannot be read: {reason}.") from error
