@@ -24,8 +24,13 @@ from asrgan.models.spectral import exact_singular_value, fold_spectral_norm
 
 GENERATORS = {"SRGANGenerator": SRGANGenerator}
 
+# Names the tensor that says which network the others belong to. The header says it, too, but
+# programs which load models through spandrel pass on tensors alone.
+DESCRIPTION_TENSOR = "asrgan.description"
+
 _FORMAT = 1
 _METADATA_KEY = "asrgan"
+_PLAIN = {"spectral_norm": False, "spectral_norm_output": False}  # as saved: folded
 _CHECKPOINT_KEY = "asrgan_generator"
 _CHECKPOINT_PREFIX = "averaged_generator."
 # What the file and the generator that starts from it must share; spectral norm is a matter of
@@ -52,6 +57,21 @@ def save_generator(
     """
     folded = copy.deepcopy(generator).cpu()
     fold_spectral_norm(folded)
+    state = {name: tensor.contiguous() for name, tensor in folded.state_dict().items()}
+    description = {
+        "generator": type(generator).__name__,
+        "architecture": generator.architecture | _PLAIN,
+    }
+    state[DESCRIPTION_TENSOR] = torch.tensor(
+        list(json.dumps(description).encode()), dtype=torch.uint8
+    )
+    with atomic_path(path) as temporary:
+        # Not save_file: its error for a full disk is not an OSError.
+        temporary.write_bytes(save(state, metadata=as_metadata(generator, recipe=recipe)))
+
+
+def as_metadata(generator: SRGANGenerator, *, recipe: Mapping[str, object]) -> dict[str, str]:
+    """What a file says about its generator, as one entry of text; see ``read_metadata``."""
     metadata = {
         "format": _FORMAT,
         "generator": type(generator).__name__,
@@ -59,10 +79,19 @@ def save_generator(
         "scale": generator.scale,
         "recipe": dict(recipe),
     }
-    state = {name: tensor.contiguous() for name, tensor in folded.state_dict().items()}
-    with atomic_path(path) as temporary:
-        # Not save_file: its error for a full disk is not an OSError.
-        temporary.write_bytes(save(state, metadata={_METADATA_KEY: json.dumps(metadata)}))
+    return {_METADATA_KEY: json.dumps(metadata)}
+
+
+def describe_tensors(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Which network the tensors of ``save_generator`` belong to.
+
+    Args:
+        state: all tensors of the file.
+
+    Returns:
+        ``generator`` (the class) and ``architecture`` (its arguments).
+    """
+    return json.loads(bytes(state[DESCRIPTION_TENSOR].tolist()))
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
@@ -118,10 +147,9 @@ def load_generator(path: Path | str) -> SRGANGenerator:
 
 def _load(path: Path) -> SRGANGenerator:
     if path.suffix.lower() == ".safetensors":
-        metadata = read_metadata(path)
-        # As saved: folded.
-        plain = metadata["architecture"] | {"spectral_norm": False, "spectral_norm_output": False}
-        return _build(metadata["generator"], plain, load_file(path), path=path)
+        metadata, state = read_metadata(path), load_file(path)
+        state.pop(DESCRIPTION_TENSOR, None)  # the header says more
+        return _build(metadata["generator"], metadata["architecture"] | _PLAIN, state, path=path)
     content = read_pickle(path)
     if _CHECKPOINT_KEY in content:
         return _from_checkpoint(content, path=path)
@@ -231,7 +259,7 @@ def _from_checkpoint(content: Mapping[str, Any], *, path: Path) -> SRGANGenerato
     }
     generator = _build(description["generator"], description["architecture"], state, path=path)
     fold_spectral_norm(generator)
-    generator.architecture |= {"spectral_norm": False, "spectral_norm_output": False}
+    generator.architecture |= _PLAIN
     return generator
 
 
