@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "asrgan"
 BASE = {"downloads", "errors", "files", "hardware", "imaging", "pictures", "provenance"}
 TOPICS = {"data", "models", "losses", "metrics"}
 WORKINGS = {"engine", "inference"}
-VERBS = {"train", "evaluate", "upscale", "prepare", "study", "doctor"}
+VERBS = {"train", "evaluate", "export", "upscale", "prepare", "study", "doctor"}
 COMPOSING = VERBS | {"cli", "configuration"}  # the only ones that know Hydra
 
 # Beside itself, each part may import these; its layer's siblings are not among them.
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     **dict.fromkeys(TOPICS, BASE),
     **dict.fromkeys(WORKINGS, BASE | TOPICS),
+    "spandrel": BASE | TOPICS,
     "studies": BASE | TOPICS | WORKINGS,
     "configuration": BASE | TOPICS | WORKINGS | {"studies"},
     **dict.fromkeys(VERBS, BASE | TOPICS | WORKINGS | {"studies", "configuration"}),

@@ -78,7 +78,7 @@ def test_the_configuration_is_shown_without_running(asrgan: Run, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "`trian` is no verb; try one of: train, evaluate."),
+        (["trian"], "`trian` is no verb; try one of: train, evaluate, export."),
         (["train", "max_iteration=3"], "did you mean max_iterations?"),
         (
             ["train", "data.tarin=x"],
@@ -107,6 +107,8 @@ def test_the_configuration_is_shown_without_running(asrgan: Run, tmp_path: Path)
             ["evaluate", "models=[bicubic]", "benchmarks=[x]", "require={ssim_y: 0.75}"],
             "`require.ssim_y` (=0.75) must be a comparison and a number",
         ),
+        (["export", "weights=a.pth", "format=onnx"], "`output` has no value"),
+        (["export", "weights=a.pth", "format=onnx", "output=b.onnx"], "`a.pth` does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -118,6 +120,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert result.err.startswith("asrgan: ")
     assert message in result.err
     assert result.err.count("\n") == 1
+    assert tmp_path.is_dir()  # also where output_dir is this folder
     assert not list(tmp_path.rglob("*.yaml"))
 
 
@@ -178,8 +181,8 @@ def test_each_run_of_a_sweep_has_its_own_folder_and_arguments(
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("asrgan ", "train evaluate"),
-        ("asrgan tr", "train evaluate"),
+        ("asrgan ", "train evaluate export"),
+        ("asrgan tr", "train evaluate export"),
         ("asrgan train experiment=srr", "experiment=srresnet_x4"),
         ("asrgan train generator.num_b", "generator.num_blocks="),
         ("asrgan evaluate save", "save_images="),

@@ -52,8 +52,9 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
         try:
             task(config, output_dir)
         except Exception as error:
-            with suppress(OSError):
-                output_dir.rmdir()  # leaves no empty folder
+            if output_dir != Path.cwd():
+                with suppress(OSError):
+                    output_dir.rmdir()  # leaves no empty folder
             if is_sweep:
                 raise
             failures.append(error)  # past Hydra, which would print a line of its own
