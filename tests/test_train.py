@@ -12,10 +12,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from asrgan.engine import SuperResolution
-from asrgan.errors import InterruptedRunError, UserError
+from asrgan.errors import DivergedError, InterruptedRunError, UserError
 from asrgan.imaging import read_image
+from asrgan.losses import L1Loss
 from asrgan.models import load_generator, read_metadata
 
 Train = Callable[..., Path]
@@ -215,6 +217,28 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_nothing_half_writ
     monkeypatch.undo()
     run_training(tmp_path / "run", "max_iterations=8", "resume=true")
     assert rows_of(tmp_path / "run")[-1]["iteration"] == "8"
+
+
+def test_weights_that_broke_without_a_sign_in_the_losses_are_not_saved(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def zero_with_an_infinite_slope(self: L1Loss, sr_image: Tensor, hr_image: Tensor) -> Tensor:
+        return (sr_image - sr_image).sum().sqrt()
+
+    monkeypatch.setattr(L1Loss, "forward", zero_with_an_infinite_slope)
+    with pytest.raises(DivergedError, match=r"`generator\..*` is no longer finite at iteration 1;"):
+        run_training(tmp_path / "run", "max_iterations=4", "checkpoint_every=1")
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+def test_what_a_killed_run_left_half_written_is_removed(run_training: Train, tmp_path: Path):
+    run = run_training(tmp_path / "run", *FOR_LONGER, "max_iterations=2")
+    unfinished = ["checkpoints/.last.123.ckpt", ".generator.123.safetensors", ".metrics.7.csv"]
+    for name in unfinished:
+        (run / name).write_bytes(b"half")
+    (run / ".notes.txt").write_text("mine")
+    run_training(run, *FOR_LONGER, "resume=true")
+    assert [p.name for p in run.rglob(".*")] == [".notes.txt"]
 
 
 def test_best_is_the_best_validation_score_not_the_last(

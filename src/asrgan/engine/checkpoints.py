@@ -1,7 +1,6 @@
 """What a run keeps on disk, and how it stops."""
 
 import math
-import os
 import signal
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 
 from asrgan.engine.super_resolution import SuperResolution
 from asrgan.errors import DivergedError, InterruptedRunError, UserError
+from asrgan.files import atomic_path, remove_unfinished
 from asrgan.metrics import METRICS
 from asrgan.models import save_generator
 
@@ -137,6 +137,7 @@ class Checkpoints(Callback):
         sign = 1 if metric is not None and metric.is_higher_better else -1
         is_better = self.best_score is None or sign * score > sign * self.best_score
         if is_better and not math.isnan(score):
+            pl_module.raise_if_broken()
             self.best_score = score
             self._save(trainer, pl_module, "best.ckpt")
         self._end_iteration(trainer, pl_module)
@@ -156,28 +157,24 @@ class Checkpoints(Callback):
     # How
 
     def _save(self, trainer: pl.Trainer, module: SuperResolution, name: str) -> None:
-        module.raise_if_diverged()
         path = self.last_path.with_name(name)
-        temporary = path.with_name(f".{name}")
-        try:
-            with self._explaining(path, module.iteration):
-                trainer.save_checkpoint(temporary)  # every process calls it, one writes
-                if trainer.is_global_zero:
-                    with temporary.open("rb") as file:
-                        os.fsync(file.fileno())
-                    temporary.replace(path)
-        finally:
+        with self._explaining(path, module.iteration):
             if trainer.is_global_zero:
-                temporary.unlink(missing_ok=True)
+                with atomic_path(path) as temporary:
+                    trainer.save_checkpoint(temporary)
+            else:
+                trainer.save_checkpoint(path)  # takes part, and writes nothing
 
     def _save_last(self, trainer: pl.Trainer, module: SuperResolution) -> None:
-        self._save(trainer, module, self.last_path.name)
-        self.saved_iteration = module.iteration
+        module.raise_if_broken()
         if trainer.is_global_zero:
+            # First: a run that is killed behind its last checkpoint writes nothing any more.
             path = self.output_dir / "generator.safetensors"
             recipe = {**self.recipe, "iteration": module.iteration}
             with self._explaining(path, module.iteration):
                 save_generator(path, module.averaged_generator, recipe=recipe)
+        self._save(trainer, module, self.last_path.name)
+        self.saved_iteration = module.iteration
 
     @contextmanager
     def _explaining(self, path: Path, iteration: int) -> Generator[None]:
@@ -194,6 +191,13 @@ class Checkpoints(Callback):
         if self.saved_iteration is None:
             return "there is no earlier checkpoint of this run."
         return f"the last good checkpoint is of iteration {self.saved_iteration}: {self.last_path}"
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Removes what a killed run has left half-written."""
+        del pl_module
+        if trainer.is_global_zero:
+            for folder in (self.output_dir, self.last_path.parent, self.output_dir / "samples"):
+                remove_unfinished(folder)
 
     # Signals
 

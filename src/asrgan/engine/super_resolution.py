@@ -32,6 +32,11 @@ from asrgan.models import (
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
 
+_REMEDIES = (
+    "try a lower optimizer.generator.lr, optimizer.gradient_clip_norm=1 or"
+    " trainer.precision=32-true."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
@@ -308,8 +313,20 @@ class SuperResolution(pl.LightningModule):
             if "/loss_" in name and not math.isfinite(value):
                 raise DivergedError(
                     f"`{name}` is no longer finite ({value}) at iteration {self.iteration};"
-                    " try a lower optimizer.generator.lr, optimizer.gradient_clip_norm=1 or"
-                    " trainer.precision=32-true."
+                    f" {_REMEDIES}"
+                )
+
+    def raise_if_broken(self) -> None:
+        """Looks at everything that a checkpoint would keep.
+
+        Raises:
+            DivergedError: a loss, a weight or a statistic is not finite; names it.
+        """
+        self.raise_if_diverged()
+        for name, tensor in self.state_dict().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise DivergedError(
+                    f"`{name}` is no longer finite at iteration {self.iteration}; {_REMEDIES}"
                 )
 
     def write(self, values: Mapping[str, float]) -> None:
