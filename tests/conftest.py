@@ -1,6 +1,7 @@
 """What several tests need."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from skimage import data
 from asrgan import train
 from asrgan.configuration import compose
 from asrgan.imaging import write_image
+from asrgan.models import SRGANGenerator, save_generator
 
 # Tests run side by side, one process a core: more threads only get in each other's way.
 torch.set_num_threads(1)
@@ -50,6 +52,32 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         crop = data.chelsea()[100:140, corner : corner + 48]
         write_image(folder / "Val" / f"{name}.png", crop)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The file of a generator with few features and random weights, by its scale."""
+
+    @cache
+    def save(scale: int) -> Path:
+        path = tmp_path_factory.mktemp("weights") / f"x{scale}.safetensors"
+        generator = SRGANGenerator(
+            scale=scale,
+            num_features=8,
+            num_blocks=1,
+            norm="batch",
+            trunk_end="norm",
+            output="linear",
+            spectral_norm=False,
+            spectral_norm_output=False,
+            attention=[],
+            pool_size=1,
+            attention_resize="nearest",
+        )
+        save_generator(path, generator, recipe={})
+        return path
+
+    return save
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from asrgan.configuration import configuration_folder, explain, run_verb
 from asrgan.errors import UserError
 
-VERBS = ("train", "evaluate", "export")
+VERBS = ("train", "evaluate", "upscale", "export")
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
@@ -38,6 +38,7 @@ Every verb:
 Examples:
   asrgan train experiment=srresnet_x4 size=small data.train=DIR data.validation=DIR output_dir=run
   asrgan evaluate 'models=[bicubic,run/generator.safetensors]' 'benchmarks=[DIR]'
+  asrgan upscale weights=run/generator.safetensors input=photos output=large scale_to=2000
   asrgan export weights=run/generator.safetensors format=onnx output=srgan.onnx
 
 Tab completion:  eval "$(asrgan -sc install=bash)"   (also fish, zsh)

@@ -15,6 +15,12 @@ class UnreadableImageError(UserError):
     """A file that cannot be decoded as a photograph; the message names the file and the reason."""
 
 
+class FailedPicturesError(UserError):
+    """Some of many pictures failed; the others are there."""
+
+    exit_code = 1
+
+
 class DivergedError(UserError):
     """A loss that is no longer a finite number."""
 

@@ -4,6 +4,7 @@ Arrays are uint8 (H, W, 3), tensors are float in [0, 1] with channels first; bot
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
     suffix for format_ in FORMATS.values() for suffix in format_.suffixes
 )
 
+_RESIZED_ROWS = 128  # of a band at a time
 _CUBIC_RADIUS = 2  # half the width of the cubic kernel, in samples of the coarser grid
 
 
@@ -63,9 +65,7 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: as `read_picture`.
     """
-    colour = read_picture(path).colour
-    if colour.dtype == np.uint16:
-        colour = ((colour.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    colour = read_picture(path).with_bits(8).colour
     return colour if colour.ndim == 3 else colour[..., None].repeat(3, axis=-1)
 
 
@@ -164,6 +164,59 @@ def bicubic_upscale(image: Tensor, *, scale: int) -> Tensor:
     """
     height, width = image.shape[-2:]
     return _bicubic_resize(image, (height * scale, width * scale), _CUBIC_RADIUS)
+
+
+def resize_bands(
+    bands: Iterable[Tensor], *, height: int, size: tuple[int, int]
+) -> Iterator[Tensor]:
+    """Bicubic resizing of a picture that comes, and goes, in bands of rows.
+
+    The whole picture is never in memory. The kernel is that of `bicubic_downscale`, widened
+    (antialiased) where a side shrinks. Nothing is rounded, and at the picture's edges the kernel
+    is cut off and weighs what is left, as Pillow and torch do.
+
+    Args:
+        bands: (C, rows, W) float32 each, from top to bottom.
+        height: of all bands together, px.
+        size: H and W of the result.
+
+    Yields:
+        (C, rows, W of the result), as soon as all that they are made of has come.
+    """
+    ratio = height / size[0]
+    taps = [_taps((row + 0.5) * ratio, ratio, height) for row in range(size[0])]
+    kept, first, next_row = torch.empty(0), 0, 0  # rows that are still needed, from `first` on
+    for rows in (part for band in bands for part in band.split(_RESIZED_ROWS, dim=1)):
+        narrow_size = (rows.shape[1], size[1])
+        narrow = F.interpolate(rows[None], narrow_size, mode="bicubic", antialias=True)[0]
+        kept = torch.cat([kept, narrow], dim=1) if kept.numel() else narrow
+        stop_row = next_row
+        while stop_row < size[0] and taps[stop_row][0] + len(taps[stop_row][1]) <= (
+            first + kept.shape[1]
+        ):
+            stop_row += 1
+        if stop_row > next_row:
+            weights = torch.zeros(stop_row - next_row, kept.shape[1])
+            for row in range(next_row, stop_row):
+                start, row_weights = taps[row]
+                weights[row - next_row, start - first : start - first + len(row_weights)] = (
+                    row_weights
+                )
+            yield weights @ kept
+            next_row = stop_row
+            needed = taps[next_row][0] if next_row < size[0] else height
+            kept, first = kept[:, needed - first :], needed
+
+
+def _taps(centre: float, ratio: float, height: int) -> tuple[int, Tensor]:
+    """The first row that a row of the result is made of, and the weights of it and those below."""
+    stretch = max(ratio, 1)
+    radius = _CUBIC_RADIUS * stretch
+    start, stop = max(0, int(centre - radius + 0.5)), min(height, int(centre + radius + 0.5))
+    x = (torch.arange(start, stop, dtype=torch.float64) + 0.5 - centre).div(stretch).abs()
+    inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = torch.where(x <= 1, inner, outer)
+    return start, (weights / weights.sum()).float()
 
 
 def _bicubic_resize(image: Tensor, size: tuple[int, int], margin: int) -> Tensor:

@@ -1,9 +1,13 @@
 """Amounts of memory."""
 
 import re
+from pathlib import Path
+
+import torch
 
 from asrgan.errors import UserError
 
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 _UNITS = {
     "": 1,
     "b": 1,
@@ -31,3 +35,29 @@ def parse_memory(text: str | int | None) -> int | None:
     if num_bytes < 1:
         raise UserError(f"`memory` (={text}) must be an amount like 4GiB, 500MiB or 2GB.")
     return num_bytes
+
+
+class PeakMemory:
+    """The most that was held while it is entered: resident memory, or torch's on the GPU.
+
+    Attributes:
+        mib: None where the system does not tell (only Linux does, of a process).
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.mib: int | None = None
+
+    def __enter__(self) -> "PeakMemory":
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        elif _CLEAR_REFS.exists():
+            _CLEAR_REFS.write_text("5")  # forgets the peak
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self.mib = torch.cuda.max_memory_reserved(self._device) // 2**20
+        elif _CLEAR_REFS.exists():
+            status = Path("/proc/self/status").read_text()
+            self.mib = int(status.split("VmHWM:")[1].split()[0]) // 1024

@@ -19,7 +19,7 @@ from asrgan.models import BicubicUpscaler, SRGANGenerator, load_generator
 Attention = Literal["whole", "window"]
 _BAND_PX = 1 << 16  # of LR, in one band
 _HALO_PX = 4  # of LR: what the upsamplings and the output convolution see, at any scale
-_GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Upscaler:
         levels = torch.from_numpy(image.astype(np.float32) / largest)
         if levels.ndim == 2:
             channels = self.upscale(levels.expand(3, -1, -1))
-            weights = torch.tensor(_GREY_WEIGHTS)[:, None, None]
+            weights = torch.tensor(GREY_WEIGHTS)[:, None, None]
             result = (channels * weights).sum(0)
         else:
             levels = levels.permute(2, 0, 1)

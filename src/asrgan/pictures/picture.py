@@ -1,8 +1,9 @@
 """A picture in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -37,11 +38,24 @@ class Picture:
         return self.colour.shape[1]
 
     @property
-    def is_opaque(self) -> bool:
-        """Whether nothing shines through."""
-        return self.alpha is None or bool((self.alpha == self.white).all())
+    def bits(self) -> int:
+        """Of a channel: 8 or 16."""
+        return 8 * self.colour.itemsize
 
     @property
-    def white(self) -> int:
-        """The largest level: 255, or 65535."""
-        return 256**self.colour.itemsize - 1
+    def is_opaque(self) -> bool:
+        """Whether nothing shines through."""
+        return self.alpha is None or bool((self.alpha == np.iinfo(self.alpha.dtype).max).all())
+
+    def with_bits(self, bits: int) -> "Picture":
+        """The same picture on the nearest levels of 8 or 16 bits."""
+        if bits == self.bits:
+            return self
+
+        def converted(levels: NDArray[Any]) -> NDArray[Any]:
+            if bits == 16:
+                return levels.astype(np.uint16) * np.uint16(257)
+            return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+        alpha = None if self.alpha is None else converted(self.alpha)
+        return replace(self, colour=converted(self.colour), alpha=alpha)

@@ -127,7 +127,7 @@ def encode_picture(
     """
     is_opaque = picture.is_opaque
     format_.check(height=picture.height, width=picture.width, is_opaque=is_opaque)
-    if picture.colour.dtype == np.uint16 and not format_.holds_16_bits:
+    if picture.bits == 16 and not format_.holds_16_bits:
         raise ValueError(f"{format_.name} holds no 16 bits.")
     alpha = picture.alpha if format_.holds_alpha else None
     exif = None
@@ -135,7 +135,7 @@ def encode_picture(
         exif = exif_of_size(picture.exif, height=picture.height, width=picture.width)
     if format_.name == "TIFF":
         _write_tiff(file, picture, exif)
-    elif picture.colour.dtype == np.uint16:
+    elif picture.bits == 16:
         _write_deep_png(file, picture, exif)
     else:
         options = dict(format_.options)
@@ -238,7 +238,7 @@ def _write_tiff(file: IO[bytes], picture: Picture, exif: Image.Exif | None) -> N
             directory[tag] = value
     directory[TiffImagePlugin.IMAGEWIDTH] = picture.width
     directory[TiffImagePlugin.IMAGELENGTH] = picture.height
-    directory[TiffImagePlugin.BITSPERSAMPLE] = (8 * picture.colour.itemsize,) * num_channels
+    directory[TiffImagePlugin.BITSPERSAMPLE] = (picture.bits,) * num_channels
     directory[TiffImagePlugin.COMPRESSION] = 8  # deflate
     directory[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if picture.colour.ndim == 2 else 2
     directory[TiffImagePlugin.SAMPLESPERPIXEL] = num_channels

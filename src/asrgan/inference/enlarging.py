@@ -1,0 +1,140 @@
+"""Pictures with all that they hold, through the network."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from asrgan.imaging import resize_bands
+from asrgan.inference.upscaler import GREY_WEIGHTS, Upscaler
+from asrgan.pictures import Picture
+
+_BAND_ROWS = 64  # of a picture that becomes floating point at a time
+
+
+def enlarged_size(height: int, width: int, *, scale: int, scale_to: int | None) -> tuple[int, int]:
+    """Height and width of the result in px.
+
+    With ``scale_to`` the long side gets exactly this length, and a picture whose long side has it
+    already keeps its size.
+    """
+    if scale_to is None:
+        return scale * height, scale * width
+    long_side = max(height, width)
+    if long_side >= scale_to:
+        return height, width
+    return max(1, round(height * scale_to / long_side)), max(1, round(width * scale_to / long_side))
+
+
+def enlarge(picture: Picture, upscaler: Upscaler, *, size: tuple[int, int], bits: int) -> Picture:
+    """The picture through the network, and then to ``size``; all else stays with it.
+
+    The network is applied once: a second time would see its own inventions, and has been further
+    from the truth than bicubic interpolation of what is left to the size (benchmarks/README.md).
+
+    What is grey, also where it is stored as colour, stays grey: the network sees it as three equal
+    channels. So it sees alpha, whose result is kept between the smallest and the largest alpha of
+    the px around: what is wholly opaque, or wholly transparent, stays so.
+
+    Args:
+        picture: of any size that the upscaler's memory allows.
+        upscaler: the network.
+        size: height and width of the result, px.
+        bits: 8 or 16, of the result.
+
+    Raises:
+        UserError: the upscaler's memory can never hold the picture.
+    """
+    result_type = np.dtype(np.uint16 if bits == 16 else np.uint8)
+
+    def through_network(levels: NDArray[Any], *, is_alpha: bool = False) -> NDArray[Any]:
+        planes = as_planes(levels)
+        bands = _enlarged_bands(planes, upscaler, is_alpha=is_alpha)
+        height, width = (upscaler.scale * side for side in levels.shape[:2])
+        if size != (height, width):
+            bands = resize_bands(bands, height=height, size=size)
+        result = np.empty((*size, len(planes)), result_type)
+        _fill(result, bands)
+        return result
+
+    if picture.colour.ndim == 2:
+        colour = through_network(picture.colour)[..., 0]
+    elif _is_grey(picture.colour):
+        colour = np.repeat(through_network(picture.colour[..., 0]), 3, axis=-1)
+    else:
+        colour = through_network(picture.colour)
+    alpha = picture.alpha
+    if alpha is not None:
+        alpha = through_network(alpha, is_alpha=True)[..., 0]
+    return replace(picture, colour=colour, alpha=alpha)
+
+
+def consistency_db(enlarged: Picture, original: Picture) -> float:
+    """PSNR of the enlarged picture, reduced again, against the original, in dB.
+
+    Over all channels of colour, rounded to 8 bits; ``inf`` where both are equal. It is
+    `asrgan.metrics.consistency` in bands of rows, for any ratio of the sizes.
+    """
+    size = (original.height, original.width)
+    bands = resize_bands(_row_bands(enlarged.colour), height=enlarged.height, size=size)
+    error, top = 0.0, 0
+    for band in bands:
+        there = as_planes(original.colour[top : top + band.shape[1]])
+        error += float((_rounded(band) - _rounded(there)).double().square().sum())
+        top += band.shape[1]
+    mean = error / (255**2 * original.colour.size)
+    return -10 * math.log10(mean) if mean else math.inf
+
+
+def as_planes(levels: NDArray[Any]) -> Tensor:
+    """uint8 or uint16, (H, W) or (H, W, C), as float32 (C, H, W) in [0, 1]."""
+    planes = np.atleast_3d(levels).transpose(2, 0, 1).astype(np.float32, order="C")
+    return torch.from_numpy(planes).div_(np.iinfo(levels.dtype).max)
+
+
+def _rounded(planes: Tensor) -> Tensor:
+    return planes.clamp(0, 1).mul(255).round()
+
+
+def _is_grey(colour: NDArray[Any]) -> bool:
+    return bool((colour == colour[..., :1]).all())
+
+
+def _row_bands(levels: NDArray[Any]) -> Iterator[Tensor]:
+    for top in range(0, len(levels), _BAND_ROWS):
+        yield as_planes(levels[top : top + _BAND_ROWS])
+
+
+def _fill(levels: NDArray[Any], bands: Iterable[Tensor]) -> None:
+    """Rounds bands of (C, rows, W) to the levels of (H, W, C)."""
+    top, white = 0, np.iinfo(levels.dtype).max
+    for band in bands:
+        rows = band.clamp(0, 1).mul_(white).round_().permute(1, 2, 0).numpy()
+        np.copyto(levels[top : top + len(rows)], rows, casting="unsafe")
+        top += len(rows)
+
+
+def _enlarged_bands(planes: Tensor, upscaler: Upscaler, *, is_alpha: bool) -> Iterator[Tensor]:
+    """(1 or 3, H, W) as bands in [0, 1], scale times as large, of as many channels."""
+    weights = torch.tensor(GREY_WEIGHTS)[:, None, None]
+    lowest, highest = -_largest_around(-planes), _largest_around(planes)
+    top = 0
+    for band in upscaler.bands(planes.expand(3, -1, -1)):
+        result = band if len(planes) == 3 else (band * weights).sum(dim=0, keepdim=True)
+        if is_alpha:
+            rows = torch.arange(top, top + band.shape[1]) // upscaler.scale
+            columns = torch.arange(band.shape[2]) // upscaler.scale
+            around = (..., rows[:, None], columns)
+            result = result.clamp(lowest[around], highest[around])
+        top += band.shape[1]
+        yield result.clamp(0, 1)
+
+
+def _largest_around(planes: Tensor) -> Tensor:
+    return F.max_pool2d(planes, kernel_size=3, stride=1, padding=1)

@@ -1,0 +1,21 @@
+"""Many pictures: a recipe, a list of originals, and a folder that remembers what is done."""
+
+from asrgan.inference.jobs.folder import OutputFolder
+from asrgan.inference.jobs.listing import LIST_SUFFIXES, Job, find_jobs
+from asrgan.inference.jobs.local import run_here
+from asrgan.inference.jobs.recipe import Recipe
+from asrgan.inference.jobs.results import TABLE, Result, Results
+from asrgan.inference.jobs.worker import Worker
+
+__all__ = [
+    "LIST_SUFFIXES",
+    "TABLE",
+    "Job",
+    "OutputFolder",
+    "Recipe",
+    "Result",
+    "Results",
+    "Worker",
+    "find_jobs",
+    "run_here",
+]

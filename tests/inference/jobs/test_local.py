@@ -1,0 +1,189 @@
+import errno
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from asrgan.errors import UserError
+from asrgan.imaging import write_image
+from asrgan.inference import Upscaler
+from asrgan.inference.jobs import Job, OutputFolder, Recipe, Result, Worker, run_here
+from asrgan.pictures import Picture, read_picture, write_picture
+
+MakeWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+def make_worker(tiny_weights: Callable[[int], Path], tmp_path: Path) -> MakeWorker:
+    upscaler = Upscaler.from_file(tiny_weights(2), device="cpu", precision="float32")
+
+    def make(**values: object) -> Worker:
+        recipe = Recipe("w", **values)  # pyright: ignore[reportArgumentType]
+        folder = OutputFolder(tmp_path / "out")
+        return Worker(recipe, recipe_id="id", folder=folder, upscaler=upscaler)
+
+    return make
+
+
+def job(path: Path, suffix: str | None = None) -> Job:
+    return Job(path, path.name, path.with_suffix(suffix or path.suffix).name)
+
+
+def do(worker: Worker, *jobs: Job) -> list[Result]:
+    return list(run_here(jobs, worker, num_writers=1))
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, path in enumerate(paths):
+        write_image(path, data.chelsea()[100:120, 10 * number : 10 * number + 24])
+    return paths
+
+
+@pytest.mark.parametrize("num_writers", [1, 3])
+def test_every_original_becomes_a_row_and_a_picture(
+    num_writers: int, make_worker: MakeWorker, originals: list[Path], tmp_path: Path
+):
+    originals[2].write_bytes(b"no picture")
+    jobs = [job(path) for path in originals]
+    rows = list(run_here(jobs, make_worker(), num_writers=num_writers))
+    assert [row.input for row in rows] == [path.name for path in originals]
+    assert [bool(row.error) for row in rows] == [False, False, True, False, False]
+    assert "cannot be read: not a known image format" in rows[2].error
+    for row in rows[:2] + rows[3:]:
+        assert (row.width_px, row.height_px) == (24, 20)
+        assert (row.output_width_px, row.output_height_px) == (48, 40)
+        assert None not in (row.read_s, row.network_s, row.write_s, row.consistency_db)
+        assert row.recipe == "id"
+        assert read_picture(tmp_path / "out" / row.output).colour.shape == (40, 48, 3)
+    assert len(list((tmp_path / "out").iterdir())) == 4  # and nothing half-written
+
+
+def test_an_error_of_the_network_is_a_row(
+    make_worker: MakeWorker, originals: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("asrgan.inference.jobs.worker.enlarge", fail)
+    (row,) = do(make_worker(), job(originals[0]))
+    assert row.error.startswith("RuntimeError: out of memory (fail, line")
+    assert row.output_width_px is None
+
+
+def test_a_full_disk_ends_the_work_in_one_line(
+    make_worker: MakeWorker,
+    originals: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fill)
+    with pytest.raises(UserError, match=r"out/0\.png cannot be written: No space left on device\."):
+        do(make_worker(), *map(job, originals))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_interruption_keeps_what_has_been_computed(
+    make_worker: MakeWorker, originals: list[Path], tmp_path: Path
+):
+    worker = make_worker()
+    enlarge, number = worker.enlarge, iter(range(9))
+
+    def interrupted(work: object) -> object:
+        if next(number) == 2:
+            raise KeyboardInterrupt
+        return enlarge(work)  # pyright: ignore[reportArgumentType]
+
+    worker.enlarge = interrupted  # pyright: ignore[reportAttributeAccessIssue]
+    rows: list[Result] = []
+    with pytest.raises(KeyboardInterrupt):
+        rows.extend(run_here([job(path) for path in originals], worker, num_writers=1))
+    assert [row.input for row in rows] == ["0.png", "1.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+
+
+def test_few_pictures_are_in_memory(make_worker: MakeWorker, originals: list[Path]):
+    worker = make_worker()
+    read, write, alive, most = worker.read, worker.write, 0, 0
+    lock = threading.Lock()
+
+    def counted_read(job: Job) -> object:
+        nonlocal alive, most
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        return read(job)
+
+    def counted_write(work: object) -> Result:
+        nonlocal alive
+        row = write(work)  # pyright: ignore[reportArgumentType]
+        with lock:
+            alive -= 1
+        return row
+
+    worker.read, worker.write = counted_read, counted_write  # pyright: ignore[reportAttributeAccessIssue]
+    do(worker, *[job(path) for path in originals * 3])
+    assert most <= 3
+
+
+def test_an_original_that_is_large_enough_is_copied(make_worker: MakeWorker, tmp_path: Path):
+    write_image(tmp_path / "large.jpg", data.chelsea()[:60, :80])
+    (row,) = do(make_worker(scale_to=80), job(tmp_path / "large.jpg"))
+    assert row.note == "large enough, not enlarged"
+    assert row.consistency_db is None
+    assert (tmp_path / "out" / "large.jpg").read_bytes() == (tmp_path / "large.jpg").read_bytes()
+    (row,) = do(make_worker(scale_to=80), job(tmp_path / "large.jpg", ".png"))
+    colour = read_picture(tmp_path / "out" / "large.png").colour
+    np.testing.assert_array_equal(colour, read_picture(tmp_path / "large.jpg").colour)
+    (row,) = do(make_worker(scale_to=80, bits=16), job(tmp_path / "large.jpg", ".png"))
+    assert read_picture(tmp_path / "out" / "large.png").bits == 16
+
+
+def test_notes_say_what_is_not_as_in_the_original(make_worker: MakeWorker, tmp_path: Path):
+    deep = Picture(
+        data.chelsea()[:20, :24].astype(np.uint16) * 257, np.full((20, 24), 65535, np.uint16)
+    )
+    write_picture(tmp_path / "deep.png", deep)
+    (row,) = do(make_worker(), job(tmp_path / "deep.png", ".jpg"))
+    assert (
+        row.note == "16 bits became 8, JPEG holds no more; its alpha, wholly opaque, was left out"
+    )
+    (row,) = do(make_worker(scale_to=100), job(tmp_path / "deep.png"))
+    assert row.note == "the last step, from 48 px, is bicubic interpolation"
+    assert (row.output_width_px, row.output_height_px) == (100, 83)
+    Image.new("CMYK", (24, 20)).save(tmp_path / "inks.jpg")
+    (row,) = do(make_worker(), job(tmp_path / "inks.jpg"))
+    assert row.note == "CMYK became RGB without a profile"
+
+
+def test_what_cannot_be_written_is_said_before_the_network_works(
+    make_worker: MakeWorker, tmp_path: Path
+):
+    half = Picture(np.zeros((20, 24, 3), np.uint8), np.full((20, 24), 128, np.uint8))
+    write_picture(tmp_path / "half.png", half)
+    (row,) = do(make_worker(), job(tmp_path / "half.png", ".jpg"))
+    assert "JPEG holds no transparency" in row.error
+    assert row.network_s is None
+    wide = Picture(np.zeros((1, 9000), np.uint8))
+    write_picture(tmp_path / "wide.png", wide)
+    (row,) = do(make_worker(), job(tmp_path / "wide.png", ".webp"))
+    assert "WebP holds sides of at most 16383 px" in row.error
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
+    (row,) = do(make_worker(), job(tmp_path / "moving.png"))
+    assert "moving.png holds 2 pictures; give a file of one." in row.error
+
+
+def test_the_smallest_picture_is_enlarged(make_worker: MakeWorker, tmp_path: Path):
+    write_picture(tmp_path / "one.png", Picture(np.full((1, 1, 3), 7, np.uint8)))
+    (row,) = do(make_worker(), job(tmp_path / "one.png"))
+    assert not row.error
+    assert (row.output_width_px, row.output_height_px) == (2, 2)

@@ -1,0 +1,220 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from skimage import data
+
+from asrgan import upscale
+from asrgan.configuration import compose, quoted
+from asrgan.errors import FailedPicturesError, InterruptedRunError, UserError
+from asrgan.imaging import read_image, write_image
+from asrgan.inference import Upscaler
+from asrgan.inference.jobs import Worker
+from asrgan.pictures import Picture, read_picture, write_picture
+
+Upscale = Callable[..., None]
+
+
+@pytest.fixture
+def run(tiny_weights: Callable[[int], Path]) -> Upscale:
+    def run(given: Path, output: Path, *overrides: str) -> None:
+        if not any(override.startswith("weights=") for override in overrides):
+            overrides = (f"weights={tiny_weights(2)}", *overrides)
+        paths = [f"input={quoted(given)}", f"output={quoted(output)}"]
+        config = compose("upscale", ["device=cpu", *paths, *overrides])
+        upscale.run(OmegaConf.create(config), Path())
+
+    return run
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> Path:
+    folder = tmp_path / "originals"
+    for number, name in enumerate(["a.png", "b.jpg", "sub/c d ü.png"]):
+        write_image(folder / name, data.chelsea()[100:120, 10 * number : 10 * number + 24])
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len({row["output"] for row in table}) == len(table)
+    return {row["input"]: row for row in table}
+
+
+def test_a_folder_becomes_a_folder_of_the_same_structure(
+    run: Upscale, originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out"
+    run(originals, out, "format=png")
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
+        "a.png",
+        "b.png",
+        "recipe.json",
+        "results.csv",
+        "sub/c d ü.png",
+    ]
+    assert read_image(out / "b.png").shape == (40, 48, 3)
+    assert set(rows(out)) == {"a.png", "b.jpg", "sub/c d ü.png"}
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_the_second_run_does_nothing(
+    run: Upscale, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "out"
+    run(originals, out)
+    before = (out / "results.csv").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("nothing is to be read")
+
+    monkeypatch.setattr(Worker, "read", fail)
+    run(originals, out)
+    assert (out / "results.csv").read_bytes() == before
+    with pytest.raises(UserError, match="`scale_to` was None for the pictures"):
+        run(originals, out, "scale_to=30")
+
+
+def test_an_interrupted_folder_goes_on_where_it_stopped(
+    run: Upscale, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "out"
+    enlarge, seen = Worker.enlarge, []
+
+    def interrupted(worker: Worker, work: object) -> object:
+        seen.append(work.job.name)  # pyright: ignore[reportAttributeAccessIssue]
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return enlarge(worker, work)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(Worker, "enlarge", interrupted)
+    with pytest.raises(InterruptedRunError, match=r"Interrupted; the same command goes on"):
+        run(originals, out)
+    assert list(rows(out)) == ["a.png"]
+    run(originals, out)
+    assert seen == ["a.png", "b.jpg", "b.jpg", "sub/c d ü.png"]
+    assert list(rows(out)) == ["a.png", "b.jpg", "sub/c d ü.png"]
+    assert not list(out.rglob(".*"))
+
+
+def test_bad_files_are_rows_and_exit_code_1(run: Upscale, originals: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    (originals / "b.jpg").write_bytes((originals / "b.jpg").read_bytes()[:-300])
+    with pytest.raises(
+        FailedPicturesError, match=r"^1 of 3 pictures failed, .*b\.jpg .*[Tt]runcat"
+    ):
+        run(originals, out)
+    assert FailedPicturesError.exit_code == 1
+    assert [bool(row["error"]) for row in rows(out).values()] == [False, True, False]
+    write_image(originals / "b.jpg", data.chelsea()[:20, :24])
+    run(originals, out)
+    assert [row["error"] for row in rows(out).values()] == ["", "", ""]
+
+
+def test_one_picture_gets_the_name_asked_for(
+    run: Upscale, originals: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    out = tmp_path / "new" / "large.webp"
+    run(originals / "b.jpg", out, "scale_to=30")
+    assert read_image(out).shape == (25, 30, 3)
+    assert names(out.parent) == ["large.webp"]
+    assert "large.webp  24x20 -> 30x25" in caplog.text
+    with pytest.raises(UserError, match=r"large\.webp\) is there already; overwrite=true"):
+        run(originals / "b.jpg", out)
+    run(originals / "b.jpg", out, "overwrite=true")
+    assert read_image(out).shape == (40, 48, 3)
+    run(originals / "b.jpg", tmp_path / "folder")
+    assert names(tmp_path / "folder") == ["b.jpg", "recipe.json", "results.csv"]
+
+
+def test_mistakes_are_found_before_any_work(
+    run: Upscale, originals: Path, tmp_path: Path, tiny_weights: Callable[[int], Path]
+):
+    picture, out = originals / "a.png", tmp_path / "out"
+    (tmp_path / "text.pth").write_text("no weights")
+    for given, output, override, message in [
+        (picture, picture, "overwrite=true", r"a\.png\) is the original; name another file"),
+        (originals, originals, "overwrite=true", "is the folder of the originals"),
+        (picture, originals, "overwrite=true", r"would put a\.png in the place of an original"),
+        (originals, out, "weights=absent.pth", "`absent.pth` does not exist"),
+        (originals, out, f"weights={tmp_path}/text.pth", "text.pth` is "),
+        (originals, out, "scale=4", "enlarge by 2, but `scale` is 4; give weights of that scale"),
+        (originals, out, "format=gif", r"`format` \(=gif\) must be one of"),
+        (originals, out / "x.png", "bits=8", "names one picture, but `input` many; name a folder"),
+        (picture, out / "x.gif", "bits=8", "names no image format"),
+        (picture, out / "x.png", "format=jpg", "is no name for format=jpg"),
+        (originals / "z.png", out / "x.png", "bits=8", r"z\.png\) does not exist"),
+        (originals / "z", out, "bits=8", r"z\) does not exist"),
+        (originals, out, "memory=many", r"`memory` \(=many\) must be an amount like 4GiB"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            run(given, output, override)
+    assert not out.exists()
+    assert sorted(path.name for path in originals.rglob("*.*")) == ["a.png", "b.jpg", "c d ü.png"]
+
+
+def test_a_single_picture_that_is_bad_is_one_line(run: Upscale, tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"a\.png cannot be read: not a known image format\.$"):
+        run(tmp_path / "a.png", tmp_path / "large.png")
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_the_odd_formats_stay_what_they_are(run: Upscale, shared_folder: Path, tmp_path: Path):
+    folder = shared_folder / "data" / "real" / "odd_formats"
+    run(folder, tmp_path / "out")
+    for name in rows(tmp_path / "out"):
+        original, enlarged = read_picture(folder / name), read_picture(tmp_path / "out" / name)
+        assert enlarged.colour.shape == (
+            2 * original.height,
+            2 * original.width,
+            *original.colour.shape[2:],
+        )
+        assert enlarged.colour.dtype == original.colour.dtype
+        assert (enlarged.alpha is None) == (original.alpha is None)
+        assert enlarged.icc_profile == original.icc_profile
+        assert (enlarged.exif is None) == (original.exif is None)
+
+
+def test_the_python_interface_makes_the_same_pixels(
+    run: Upscale, originals: Path, tmp_path: Path, tiny_weights: Callable[[int], Path]
+):
+    run(originals / "a.png", tmp_path / "large.png")
+    upscaler = Upscaler.from_file(tiny_weights(2), device="cpu")
+    array = upscaler(read_image(originals / "a.png"))
+    np.testing.assert_array_equal(read_image(tmp_path / "large.png"), array)
+
+
+def test_ctrl_c_ends_the_command_in_one_line(tiny_weights: Callable[[int], Path], tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for number in range(200):
+        noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        write_picture(tmp_path / "in" / f"{number:03}.png", Picture(noise))
+    command = [sys.executable, "-m", "asrgan", "upscale", f"weights={tiny_weights(2)}"]
+    command += [f"input={tmp_path}/in", f"output={tmp_path}/out", "device=cpu"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "out" / "005.png").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "asrgan: Interrupted; the same command goes on from here."
+    assert "Traceback" not in errors
+    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert {row["output"] for row in rows(tmp_path / "out").values()} == pictures
+    assert not list((tmp_path / "out").glob(".*"))
+    for name in pictures:
+        assert read_image(tmp_path / "out" / name).shape == (128, 128, 3)
