@@ -244,8 +244,11 @@ def test_runs_are_named_after_their_folders(
         (tmp_path / "runs" / run_name / "checkpoints").mkdir(parents=True)
         shutil.copy(file, tmp_path / "runs" / run_name)
     shutil.copy(file, tmp_path / "runs" / "a" / "other.safetensors")
+    (tmp_path / "runs" / "log.txt").write_text("no model")
+    (tmp_path / "runs" / "unfinished").mkdir()
     monkeypatch.chdir(tmp_path)
     for specification, names in {
+        "runs/*": ["a", "b"],
         "runs/*/generator.safetensors": ["a", "b"],
         "runs/?": ["a", "b"],
         "runs/a": ["a"],

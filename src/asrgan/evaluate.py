@@ -65,6 +65,8 @@ from asrgan.studies import (
 
 log = logging.getLogger(__name__)
 
+_GENERATOR = "generator.safetensors"  # of a run of `asrgan train`
+
 
 def run(config: DictConfig, output_dir: Path) -> None:
     """Evaluates as the configuration says, and tells the means and where the tables are.
@@ -78,12 +80,12 @@ def run(config: DictConfig, output_dir: Path) -> None:
             logging.getLogger("asrgan").setLevel(logging.ERROR)
         output_dir = _share_folder(output_dir, processes)
         device = torch.device(_device(config.device, processes))
-        models = load_models(config.models, scale=config.scale)
-        requirements = [Requirement.parse(*item) for item in (config.require or {}).items()]
-        metrics = [*config.metrics, *(requirement.metric for requirement in requirements)]
+        models = load_models(_as_list(config.models), scale=config.scale)
+        requirements = _parse_requirements(config.require)
+        metrics = _as_list(config.metrics) + [requirement.metric for requirement in requirements]
         protocol = Protocol(scale=config.scale, metrics=metrics).to(device)
         benchmarks = open_benchmarks(
-            config.benchmarks,
+            _as_list(config.benchmarks),
             scale=config.scale,
             minimum_size_px=protocol.minimum_size_px,
             maximum_px=round(config.maximum_mpx * 1e6),
@@ -143,13 +145,19 @@ def _files_of(text: str) -> Iterator[tuple[str, str]]:
     if pattern == "bicubic":
         yield name or pattern, pattern
         return
-    matches = sorted(glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute patterns
-    files = [pattern] if Path(pattern).exists() or not matches else matches
+    files = [Path(pattern)]
+    if not files[0].exists():
+        matches = map(Path, sorted(glob(pattern)))  # noqa: PTH207 - Path.glob takes no absolute one
+        files = [file for file in matches if _is_model(file)] or files
     if name and len(files) > 1:
         raise UserError(f"`models`: {len(files)} files cannot all be named `{name}` ({text}).")
-    for file in map(Path, files):
-        generator = file / "generator.safetensors" if file.is_dir() else file
+    for file in files:
+        generator = file / _GENERATOR if file.is_dir() else file
         yield name or _name_of(generator), str(generator)
+
+
+def _is_model(file: Path) -> bool:
+    return (file / _GENERATOR).is_file() or file.suffix in (".safetensors", ".ckpt", ".pth")
 
 
 def _name_of(file: Path) -> str:
@@ -157,7 +165,7 @@ def _name_of(file: Path) -> str:
     file = file.absolute()
     if file.parent.name == "checkpoints":
         return f"{file.parents[1].name}_{file.stem}"
-    return file.parent.name if file.name == "generator.safetensors" else file.stem
+    return file.parent.name if file.name == _GENERATOR else file.stem
 
 
 def open_benchmarks(
@@ -194,6 +202,19 @@ def open_benchmarks(
     if not benchmarks:
         raise UserError("`benchmarks` names no folder; try benchmarks=[DIR].")
     return benchmarks
+
+
+def _as_list(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _parse_requirements(require: Any) -> list[Requirement]:
+    if require is not None and not isinstance(require, Mapping):
+        raise UserError(
+            f"`require` (={require}) must name metrics and bounds; try"
+            " require={ssim_y: '>=0.75'} in quotes."
+        )
+    return [Requirement.parse(*item) for item in (require or {}).items()]
 
 
 def _check(
