@@ -40,18 +40,18 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
 
 from asrgan.data import Benchmark, Originals
 from asrgan.engine import Processes, join_processes
 from asrgan.errors import RequirementsMissedError, UserError
 from asrgan.files import atomic_path
+from asrgan.hardware import find_device
+from asrgan.inference import Upscaler, parse_memory
 from asrgan.metrics import METRICS, Protocol
-from asrgan.models import BicubicUpscaler, load_generator
+from asrgan.models import BicubicUpscaler, SRGANGenerator, load_generator
 from asrgan.studies import (
     DIFFERENCE_COLUMNS,
     Gallery,
-    Model,
     Requirement,
     Row,
     Scores,
@@ -65,6 +65,7 @@ from asrgan.studies import (
 
 log = logging.getLogger(__name__)
 
+Generator = SRGANGenerator | BicubicUpscaler
 _GENERATOR = "generator.safetensors"  # of a run of `asrgan train`
 
 
@@ -79,7 +80,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
         if not processes.is_first:
             logging.getLogger("asrgan").setLevel(logging.ERROR)
         output_dir = _share_folder(output_dir, processes)
-        device = torch.device(_device(config.device, processes))
+        device = _device(config.device, processes)
         models = load_models(_as_list(config.models), scale=config.scale)
         requirements = _parse_requirements(config.require)
         metrics = _as_list(config.metrics) + [requirement.metric for requirement in requirements]
@@ -92,8 +93,13 @@ def run(config: DictConfig, output_dir: Path) -> None:
         )
         _check(config, models, benchmarks, protocol, requirements)
         galleries = _open_galleries(config, models, benchmarks, protocol)
+        memory_bytes = parse_memory(config.memory)
+        upscalers = {
+            name: Upscaler(model, memory_bytes=memory_bytes, device=device, precision="float32")
+            for name, model in models.items()
+        }
         scores = score(
-            {name: _enlarger(model, device) for name, model in models.items()},
+            {name: upscaler.upscale for name, upscaler in upscalers.items()},
             benchmarks,
             protocol,
             device=device,
@@ -110,7 +116,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
     _sign_off(requirements, summary, benchmarks)
 
 
-def load_models(specifications: Sequence[str], *, scale: int) -> dict[str, nn.Module]:
+def load_models(specifications: Sequence[str], *, scale: int) -> dict[str, Generator]:
     """Opens ``bicubic``, ``FILE``, ``NAME:FILE`` and run folders; ``*`` and ``?`` match files.
 
     Returns:
@@ -120,7 +126,7 @@ def load_models(specifications: Sequence[str], *, scale: int) -> dict[str, nn.Mo
         UserError: no file matches, two models of one name, a file that is no generator, another
             scale.
     """
-    models: dict[str, nn.Module] = {}
+    models: dict[str, Generator] = {}
     for name, file in (pair for text in specifications for pair in _files_of(text)):
         if name in models:
             raise UserError(f"`models` has two models named `{name}`; name one: other:{file}")
@@ -219,7 +225,7 @@ def _parse_requirements(require: Any) -> list[Requirement]:
 
 def _check(
     config: DictConfig,
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, Generator],
     benchmarks: Sequence[Benchmark | Originals],
     protocol: Protocol,
     requirements: Sequence[Requirement],
@@ -263,7 +269,7 @@ def _kind(benchmark: Benchmark | Originals) -> str:
 
 def _open_galleries(
     config: DictConfig,
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, Generator],
     benchmarks: Sequence[Benchmark | Originals],
     protocol: Protocol,
 ) -> dict[str, Gallery]:
@@ -292,12 +298,6 @@ def _open_galleries(
         )
         for benchmark in benchmarks
     }
-
-
-def _enlarger(model: nn.Module, device: torch.device) -> Model:
-    """A model as a function of one picture: the one place where models are called."""
-    model.to(device).eval()
-    return lambda lr_image: model(lr_image[None].to(device))[0]
 
 
 def _write_tables(
@@ -356,13 +356,12 @@ def _sign_off(
         log.info("`require` is met by every model on every benchmark.")
 
 
-def _device(name: str, processes: Processes) -> str:
-    if name == "auto":
-        num_gpus = torch.cuda.device_count()
-        return f"cuda:{processes.local_rank % num_gpus}" if num_gpus else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"`device` (={name}) is not there: torch finds no GPU; try device=cpu.")
-    return name
+def _device(name: str, processes: Processes) -> torch.device:
+    """The device of a name; ``auto`` deals out the GPUs of this machine."""
+    device = find_device(name)
+    if name == "auto" and device.type == "cuda":
+        return torch.device("cuda", processes.local_rank % torch.cuda.device_count())
+    return device
 
 
 def _share_folder(output_dir: Path, processes: Processes) -> Path:

@@ -22,7 +22,9 @@ def find_device(name: str) -> torch.device:
         raise UserError(f"`device` (={name}) is unknown; try auto, cpu or cuda.") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count() or "no"
-        raise UserError(f"`device` (={name}) is not there: torch finds {found} GPU; try device=cpu.")
+        raise UserError(
+            f"`device` (={name}) is not there: torch finds {found} GPU; try device=cpu."
+        )
     return device
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asrgan.data import Benchmark, BenchmarkImage, Originals
+from asrgan.data import Benchmark, BenchmarkImage, OriginalImage, Originals
 from asrgan.engine import Processes
-from asrgan.errors import UnreadableImageError
+from asrgan.errors import UserError
 from asrgan.imaging import to_array, write_image
 from asrgan.metrics import Protocol
 from asrgan.studies.figures import Picture
@@ -59,8 +59,8 @@ def score(
         processes: this one and the others.
 
     Returns:
-        All scores at the first process, None at the others. A damaged picture has no row; its
-        reason is in ``left_out``.
+        All scores at the first process, None at the others. A picture that is damaged, or that a
+        model cannot enlarge, has no row for any model; the reason is in ``left_out``.
     """
     scored: list[tuple[tuple[int, int, int], Row]] = []
     damaged: list[tuple[tuple[int, int], str]] = []
@@ -74,42 +74,43 @@ def score(
     )
     with bar, torch.inference_mode():
         for b, i in own:
-            try:
-                image = benchmarks[b][i]
-            except UnreadableImageError as error:
-                damaged.append(((b, i), str(error)))
-                bar.update(len(models))
-                continue
-            benchmark = benchmarks[b].name
-            hr_image = image.hr_image if isinstance(image, BenchmarkImage) else None
+            benchmark = benchmarks[b]
             versions: dict[str, Picture] = {}
             values: dict[str, dict[str, float | None]] = {}
-            for m, (model, enlarge) in enumerate(models.items()):
-                sr_image = enlarge(image.lr_image)
-                values[model] = _judge(protocol, sr_image, hr_image, image.lr_image, device=device)
-                versions[model] = to_array(sr_image)
-                names = {"model": model, "benchmark": benchmark, "image": image.name}
+            try:
+                image = benchmark[i]
+                for model, enlarge in models.items():
+                    sr_image = enlarge(image.lr_image)
+                    values[model] = _judge(protocol, image, sr_image, device=device)
+                    versions[model] = to_array(sr_image)
+                    bar.update()
+            except UserError as error:  # of this picture; others can be scored
+                damaged.append(((b, i), str(error)))
+                bar.update(len(models) - len(values))
+                continue
+            for m, model in enumerate(models):
+                names = {"model": model, "benchmark": benchmark.name, "image": image.name}
                 scored.append(((m, b, i), names | values[model]))
                 if pictures is not None:
-                    write_image(pictures / benchmark / model / f"{image.name}.png", versions[model])
-                bar.update()
-            if benchmark in galleries:
-                galleries[benchmark].add(image, versions, scores=values)
+                    folder = pictures / benchmark.name / model
+                    write_image(folder / f"{image.name}.png", versions[model])
+            if benchmark.name in galleries:
+                galleries[benchmark.name].add(image, versions, scores=values)
     return _collect(scored, damaged, benchmarks, galleries, processes)
 
 
 def _judge(
     protocol: Protocol,
+    image: BenchmarkImage | OriginalImage,
     sr_image: Tensor,
-    hr_image: Tensor | None,
-    lr_image: Tensor,
     *,
     device: torch.device,
 ) -> dict[str, float | None]:
+    hr_image = image.hr_image if isinstance(image, BenchmarkImage) else None
     return protocol(
         sr_image[None].to(device),
         hr_image=None if hr_image is None else hr_image[None].to(device),
-        lr_image=lr_image[None].to(device),
+        lr_image=image.lr_image[None].to(device),
     )[0]
 
 
