@@ -41,7 +41,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from asrgan.data import Benchmark, Originals
+from asrgan.data import Benchmark, Originals, open_benchmark, split_benchmark
 from asrgan.engine import Processes, join_processes
 from asrgan.errors import RequirementsMissedError, UserError
 from asrgan.files import atomic_path
@@ -184,20 +184,14 @@ def open_benchmarks(
     """
     benchmarks: list[Benchmark | Originals] = []
     for text in specifications:
-        kind, separator, folder = text.partition(":")
-        if not separator or kind not in ("hr", "lr") or Path(text).is_dir():
-            kind, folder = "", text
-        has_hr, has_lr = ((Path(folder) / name).is_dir() for name in ("HR", f"LRx{scale}"))
-        benchmark = (
-            Originals(folder, scale=scale, maximum_px=maximum_px)
-            if kind == "lr" or (has_lr and not has_hr)
-            else Benchmark(
-                folder, scale=scale, minimum_size_px=minimum_size_px, maximum_px=maximum_px
-            )
+        benchmark = open_benchmark(
+            text, scale=scale, minimum_size_px=minimum_size_px, maximum_px=maximum_px
         )
         if benchmark.name in [other.name for other in benchmarks]:
             raise UserError(f"`benchmarks` has two folders named `{benchmark.name}`; rename one.")
-        if not kind and not has_hr and not has_lr:
+        kind, folder = split_benchmark(text)
+        has_parts = any((Path(folder) / name).is_dir() for name in ("HR", f"LRx{scale}"))
+        if not kind and not has_parts:
             log.info(
                 "%s has no HR/, so its pictures are taken for HR and reduced. If they are originals"
                 " to be enlarged, without ground truth: benchmarks=[lr:%s]",

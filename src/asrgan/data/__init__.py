@@ -1,6 +1,13 @@
 """From folders of photographs to batches of crops, and from HR to LR."""
 
-from asrgan.data.benchmark import Benchmark, BenchmarkImage, OriginalImage, Originals
+from asrgan.data.benchmark import (
+    Benchmark,
+    BenchmarkImage,
+    OriginalImage,
+    Originals,
+    open_benchmark,
+    split_benchmark,
+)
 from asrgan.data.crops import Crops, IterationBatches, sample_numbers
 from asrgan.data.degradation import (
     BicubicDegradation,
@@ -36,5 +43,7 @@ __all__ = [
     "RandomSinc",
     "RealisticDegradation",
     "Stage",
+    "open_benchmark",
     "sample_numbers",
+    "split_benchmark",
 ]

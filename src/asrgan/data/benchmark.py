@@ -212,6 +212,37 @@ class Originals(Dataset[OriginalImage]):
         return _too_large(self._paths[name], height, width, self._maximum_px)
 
 
+def split_benchmark(text: str) -> tuple[str, str]:
+    """What ``DIR``, ``hr:DIR`` and ``lr:DIR`` say: ``hr``, ``lr`` or nothing, and the folder."""
+    kind, separator, folder = text.partition(":")
+    if not separator or kind not in ("hr", "lr") or Path(text).is_dir():
+        return "", text
+    return kind, folder
+
+
+def open_benchmark(
+    text: str, *, scale: int, minimum_size_px: int = 1, maximum_px: int | None = None
+) -> Benchmark | Originals:
+    """Opens ``DIR``, ``hr:DIR`` (pictures with ground truth) or ``lr:DIR`` (without).
+
+    A folder that is not told to be either holds originals if it has ``LRx{scale}/`` and no ``HR/``.
+
+    Args:
+        text: see above.
+        scale: integer factor between LR and HR.
+        minimum_size_px: see `Benchmark`.
+        maximum_px: see `Benchmark` and `Originals`.
+
+    Raises:
+        UserError: see `Benchmark` and `Originals`.
+    """
+    kind, folder = split_benchmark(text)
+    has_hr, has_lr = ((Path(folder) / name).is_dir() for name in ("HR", f"LRx{scale}"))
+    if kind == "lr" or (not kind and has_lr and not has_hr):
+        return Originals(folder, scale=scale, maximum_px=maximum_px)
+    return Benchmark(folder, scale=scale, minimum_size_px=minimum_size_px, maximum_px=maximum_px)
+
+
 def _sort_out(
     names: Sequence[str], fault_of: Callable[[str], str | None]
 ) -> tuple[list[str], dict[str, str]]:
