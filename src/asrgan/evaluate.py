@@ -3,20 +3,20 @@
   asrgan evaluate 'models=[bicubic,FILE,NAME:FILE]' 'benchmarks=[DIR,DIR]' [key=value ...]
 
 A model is `bicubic`, a generator.safetensors, a .ckpt of `asrgan train`, a published SRGAN (.pth),
-or a folder that `asrgan train` wrote; `*` stands for any of them. Its name in the tables is what
-stands before the colon, else the file's stem; of generator.safetensors it is the folder's.
+or a folder that `asrgan train` wrote; `*` and `?` match several. Its name in the tables is what
+stands before the colon, else the file's stem; generator.safetensors is named after its folder.
 A benchmark is a folder; its name is the folder's. What it holds decides which columns follow:
-  HR/ and LRx4/ of equal names        all metrics
-  HR/, or pictures                    all metrics; LR is made from them, as from HR
-  LRx4/ alone, or lr:DIR              originals without ground truth: the metrics that need no HR
+  HR/ and LRx4/ of equal names    all metrics
+  HR/, pictures, or hr:DIR        all metrics; LR is made from the pictures
+  LRx4/ alone, or lr:DIR          originals without ground truth: the metrics that need no HR
 
 Examples:
   Two models, and how sure their difference is:
     asrgan evaluate 'models=[bicubic,netG_epoch_4_100.pth]' 'benchmarks=[data/Set5,data/Set14]'
   All runs of a sweep on small originals that have no HR partner:
-    asrgan evaluate 'models=[bicubic,runs/*/generator.safetensors]' 'benchmarks=[lr:originals]'
+    asrgan evaluate 'models=[bicubic,runs/*]' benchmarks=lr:originals
   Sign-off: exit code 3 where a model misses what is required:
-    asrgan evaluate 'models=[runs/asrgan]' 'benchmarks=[data/Set5,lr:originals]'
+    asrgan evaluate models=runs/asrgan 'benchmarks=[data/Set5,lr:originals]'
         'require={ssim_y: ">=0.75", consistency_db: ">=30"}'
   Several processes share the pictures:
     torchrun --nproc-per-node=2 -m asrgan evaluate ...
@@ -95,7 +95,9 @@ def run(config: DictConfig, output_dir: Path) -> None:
         galleries = _open_galleries(config, models, benchmarks, protocol)
         memory_bytes = parse_memory(config.memory)
         upscalers = {
-            name: Upscaler(model, memory_bytes=memory_bytes, device=device, precision="float32")
+            name: Upscaler(
+                model, memory_bytes=memory_bytes, device=device, precision=config.precision
+            )
             for name, model in models.items()
         }
         scores = score(
