@@ -194,6 +194,48 @@ def test_a_signal_ends_the_iteration_saves_and_loses_nothing(
     assert_equal_runs(whole, tmp_path / "stopped")
 
 
+class SignalInValidation(Callback):
+    """A signal while the first image of the n-th validation is scored."""
+
+    def __init__(self, validation: int) -> None:
+        self.validation = validation
+        self.scored: list[int] = []
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
+    ) -> None:
+        self.scored.append(pl_module.iteration)
+        if len(set(self.scored)) == self.validation:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("validation", "stop"), [(1, 4), (2, 8)], ids=["first", "last"])
+def test_a_signal_in_a_validation_does_not_wait_for_its_end_and_loses_nothing(
+    run_training: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    validation: int,
+    stop: int,
+):
+    overrides = ["experiment=srgan_x4", "max_iterations=8"]
+    whole = run_training(tmp_path / "whole", *overrides)
+    watcher = SignalInValidation(validation)
+    trainer_class = pl.Trainer
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            pl,
+            "Trainer",
+            lambda callbacks, **kwargs: trainer_class(callbacks=[*callbacks, watcher], **kwargs),
+        )
+        with pytest.raises(InterruptedRunError, match=rf"Stopped at iteration {stop} of 8"):
+            run_training(tmp_path / "stopped", *overrides)
+    assert watcher.scored.count(stop) == 1  # of two images
+    assert not (tmp_path / "stopped" / "samples" / f"iteration_{stop:08d}.png").exists()
+    run_training(tmp_path / "stopped", *overrides, "resume=true")
+    assert_equal_runs(whole, tmp_path / "stopped")
+    assert (tmp_path / "stopped" / "samples" / f"iteration_{stop:08d}.png").exists()
+
+
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_nothing_half_written(
     run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

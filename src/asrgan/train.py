@@ -48,7 +48,7 @@ from asrgan.engine import (
     SuperResolution,
     best_precision,
     gan_strategy,
-    read_iteration,
+    read_progress,
 )
 from asrgan.errors import UserError
 from asrgan.files import atomic_path
@@ -81,7 +81,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
     pl.seed_everything(config.seed, verbose=False)
     last = output_dir / "checkpoints" / "last.ckpt"
     is_resumed = last.exists()
-    if is_resumed and read_iteration(last) >= config.max_iterations:
+    if is_resumed and _is_finished(last, config.max_iterations):
         log.info("Already trained for max_iterations=%d.", config.max_iterations)
     else:
         protocol = Protocol(scale=config.scale, metrics=config.trainer.metrics)
@@ -108,6 +108,11 @@ def run(config: DictConfig, output_dir: Path) -> None:
         ("Samples", "samples"),
     ):
         log.info("%-12s%s", label, output_dir / name)
+
+
+def _is_finished(last: Path, max_iterations: int) -> bool:
+    progress = read_progress(last)
+    return progress.iteration >= max_iterations and not progress.is_validation_due
 
 
 def _check(config: DictConfig, output_dir: Path) -> None:
@@ -270,5 +275,6 @@ def _quieten() -> None:
         ".*does not have many workers.*",  # `data.num_workers` is the user's choice
         ".*overridden `on_after_batch_transfer` in `LightningModule`.*",  # LR is made there
         ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 with torch 2.15
+        "Total length of `.*Loader` across ranks is zero.*",  # only a validation is left
     ):
         warnings.filterwarnings("ignore", message)

@@ -18,6 +18,8 @@ from asrgan.data.crops import Crops, IterationBatches
 from asrgan.data.photographs import Photographs
 from asrgan.errors import UserError
 
+_GRACE_S = 30  # for a training process to save and to end its workers, after SIGTERM
+
 
 class PhotographData(LightningDataModule):
     """HR crops of photographs for training, whole or cropped benchmarks for validation.
@@ -184,7 +186,9 @@ def _collate_one(images: list[BenchmarkImage]) -> BenchmarkImage:
 
 
 def _start_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader passes the worker's number
-    # Ctrl-C is the training process's to handle; it ends its workers without their tracebacks.
+    # Signals are the training process's to handle, also where a terminal or a scheduler sends them
+    # to all processes: it ends its workers when it has saved. Should it not, they end themselves.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_S))
     # Workers are the parallelism, and threads of OpenCV do not survive a fork.
     cv2.setNumThreads(0)

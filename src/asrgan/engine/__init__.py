@@ -1,7 +1,7 @@
 """Training: the LightningModule, the average of weights, callbacks, loggers."""
 
 from asrgan.engine.averaging import start_average, update_average
-from asrgan.engine.checkpoints import Checkpoints, Schedule, read_iteration
+from asrgan.engine.checkpoints import Checkpoints, Schedule, read_progress
 from asrgan.engine.hardware import best_precision, gan_strategy
 from asrgan.engine.loggers import IterationLogger, MetricsTable, TensorBoardLogger, WandbLogger
 from asrgan.engine.means import RunningMeans
@@ -27,7 +27,7 @@ __all__ = [
     "best_precision",
     "gan_strategy",
     "join_processes",
-    "read_iteration",
+    "read_progress",
     "start_average",
     "update_average",
 ]

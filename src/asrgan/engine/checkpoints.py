@@ -6,12 +6,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from asrgan.engine.loggers import IterationLogger
 from asrgan.engine.super_resolution import SuperResolution
 from asrgan.errors import DivergedError, InterruptedRunError, UserError
 from asrgan.files import atomic_path, remove_unfinished
@@ -19,15 +20,22 @@ from asrgan.metrics import METRICS
 from asrgan.models import save_generator
 
 
-def read_iteration(path: Path) -> int:
-    """The iteration at which a checkpoint of ``asrgan train`` was written.
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    iteration: int
+    is_validation_due: bool
+
+
+def read_progress(path: Path) -> Progress:
+    """Where a run goes on that resumes from a checkpoint of ``asrgan train``.
 
     Raises:
         UserError: the file is damaged, or something else.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        return checkpoint["asrgan"]["iteration"]
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)["asrgan"]
+        return Progress(checkpoint["iteration"], checkpoint["is_validation_due"])
     except Exception as error:  # damaged files raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
@@ -58,6 +66,13 @@ class Schedule(Callback):
             return False
         return iteration % self.validate_every == 0 or iteration == self.max_iterations
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts with the validation that was interrupted, if one was and is still wanted."""
+        assert isinstance(pl_module, SuperResolution)
+        pl_module.is_validation_due &= self.validate_every is not None
+        if pl_module.is_validation_due:
+            trainer.num_sanity_val_steps = math.inf  # what Lightning calls it before any batch
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -71,8 +86,9 @@ class Checkpoints(Callback):
     """Writes ``last.ckpt``, ``best.ckpt`` and the averaged generator, each whole or not at all.
 
     A checkpoint that falls on a validated iteration is written after the validation, so that no
-    row of it is missing from a resumed run. Ctrl-C and SIGTERM let the iteration end, save, and
-    raise; a second one stops at once.
+    row of it is missing from a resumed run. Ctrl-C and SIGTERM let the iteration end, or the image
+    of a validation, save, and raise; a second one stops at once. An interrupted validation is the
+    first thing that a resumed run does.
 
     Args:
         output_dir: the run's folder.
@@ -129,6 +145,21 @@ class Checkpoints(Callback):
         if not self.schedule.is_validated(pl_module.iteration):
             self._end_iteration(trainer, pl_module)
 
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lets a signal interrupt a validation, which may last for long."""
+        del outputs, batch, batch_idx, dataloader_idx
+        assert isinstance(pl_module, SuperResolution)
+        if self._is_stopping(trainer):
+            self._stop(trainer, pl_module)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves the best, and the last where it is due."""
         assert isinstance(pl_module, SuperResolution)
@@ -145,14 +176,17 @@ class Checkpoints(Callback):
     def _end_iteration(self, trainer: pl.Trainer, module: SuperResolution) -> None:
         iteration, end = module.iteration, self.schedule.max_iterations
         # Gradients that wait for their step are in no checkpoint.
-        is_stopping = self._is_stopping(trainer) and not module.is_accumulating
-        if iteration % self.every == 0 or iteration == end or is_stopping:
+        if self._is_stopping(trainer) and not module.is_accumulating and iteration < end:
+            self._stop(trainer, module)
+        if iteration % self.every == 0 or iteration == end:
             self._save_last(trainer, module)
-        if is_stopping and iteration < end:
-            raise InterruptedRunError(
-                f"Stopped at iteration {iteration} of {end} and saved {self.last_path};"
-                " the same command with resume=true goes on."
-            )
+
+    def _stop(self, trainer: pl.Trainer, module: SuperResolution) -> NoReturn:
+        self._save_last(trainer, module)
+        raise InterruptedRunError(
+            f"Stopped at iteration {module.iteration} of {self.schedule.max_iterations} and saved"
+            f" {self.last_path}; the same command with resume=true goes on."
+        )
 
     # How
 
@@ -173,6 +207,9 @@ class Checkpoints(Callback):
             recipe = {**self.recipe, "iteration": module.iteration}
             with self._explaining(path, module.iteration):
                 save_generator(path, module.averaged_generator, recipe=recipe)
+        for logger in trainer.loggers:
+            if isinstance(logger, IterationLogger):
+                logger.flush()  # a resumed run does not write these rows again
         self._save(trainer, module, self.last_path.name)
         self.saved_iteration = module.iteration
 
@@ -194,20 +231,28 @@ class Checkpoints(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Removes what a killed run has left half-written."""
-        del pl_module
+        assert isinstance(pl_module, SuperResolution)
+        self.saved_iteration = pl_module.iteration or None
         if trainer.is_global_zero:
             for folder in (self.output_dir, self.last_path.parent, self.output_dir / "samples"):
                 remove_unfinished(folder)
 
     # Signals
 
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes over Ctrl-C and SIGTERM while an interrupted validation is made up for."""
+        del trainer, pl_module
+        self._take_over_signals()
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives the signals back: what follows may be no training."""
+        del trainer, pl_module
+        self._give_back_signals()
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes over Ctrl-C and SIGTERM."""
-        del trainer
-        assert isinstance(pl_module, SuperResolution)
-        self.saved_iteration = pl_module.iteration or None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._earlier_handlers[number] = signal.signal(number, self._on_signal)
+        del trainer, pl_module
+        self._take_over_signals()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gives the signals back."""
@@ -222,6 +267,10 @@ class Checkpoints(Callback):
         self._give_back_signals()
         if isinstance(exception, DivergedError):
             exception.args = (f"{exception} In any case {self._describe_last()}",)
+
+    def _take_over_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._earlier_handlers[number] = signal.signal(number, self._on_signal)
 
     def _give_back_signals(self) -> None:
         for number, handler in self._earlier_handlers.items():

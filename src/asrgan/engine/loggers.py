@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from abc import abstractmethod
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from asrgan.errors import UserError
 from asrgan.files import atomic_path
+from asrgan.imaging import read_image
+
+# What an iteration can leave behind, in this order.
+_TRAINING, _VALIDATION, _PICTURE = range(3)
+SAMPLES = "val/samples"  # the pictures
+Place = tuple[int, int]  # in the history of a run: iteration, then one of these
 
 
 class IterationLogger(Logger):
@@ -35,8 +42,17 @@ class IterationLogger(Logger):
     def log_picture(self, name: str, picture: NDArray[np.uint8], *, step: int) -> None:
         """Shows a picture, uint8 (H, W, 3); nothing by default."""
 
-    def resume_from(self, iteration: int) -> None:
-        """Forgets what was written after ``iteration``; nothing by default."""
+    def resume_from(self, iteration: int, *, is_validated: bool) -> None:
+        """Goes back to a checkpoint, before anything is written: no row twice, none missing.
+
+        Args:
+            iteration: of the checkpoint; 0 for a run that starts.
+            is_validated: whether the checkpoint follows the validation of its iteration, if that
+                has one.
+        """
+
+    def flush(self) -> None:
+        """Brings to disk what a kill would take along; nothing by default."""
 
     @abstractmethod
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -53,19 +69,12 @@ class MetricsTable(IterationLogger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
-        self._columns: list[str] = self._read()[0] if path.exists() else []
+        self._columns: list[str] = _read(path)[0] if path.exists() else []
 
     @property
     def name(self) -> str:
         """The file's stem."""
         return self._path.stem
-
-    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
-        # A process killed in the middle of a write leaves a line without its end: not a row.
-        text = self._path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        reader = csv.DictReader(io.StringIO(whole))
-        return list(reader.fieldnames or []), list(reader)
 
     def _rewrite(self, rows: Sequence[Mapping[str, object]]) -> None:
         with (
@@ -82,7 +91,7 @@ class MetricsTable(IterationLogger):
         row = {"iteration": step, **metrics}
         new = [name for name in row if name not in self._columns]
         if new:
-            rows = self._read()[1] if self._path.exists() else []
+            rows = _read(self._path)[1] if self._path.exists() else []
             self._columns += new
             self._rewrite([*rows, row])
             return
@@ -90,18 +99,36 @@ class MetricsTable(IterationLogger):
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
     @rank_zero_only
-    def resume_from(self, iteration: int) -> None:
-        """Removes rows of later iterations: the resumed run writes them again."""
+    def resume_from(self, iteration: int, *, is_validated: bool) -> None:
+        """Removes later rows: the resumed run writes them again."""
         if self._path.exists():
-            rows = self._read()[1]
-            self._rewrite([row for row in rows if int(row["iteration"]) <= iteration])
+            last = _last_place(iteration, is_validated=is_validated)
+            self._rewrite([row for row in _read(self._path)[1] if _place(row) <= last])
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of a table, which hold names with a value only."""
+    # A process killed in the middle of a write leaves a line without its end: not a row.
+    text = path.read_text(encoding="utf-8")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    rows = [{name: value for name, value in row.items() if value} for row in reader]
+    return list(reader.fieldnames or []), rows
+
+
+def _place(row: Mapping[str, object]) -> Place:
+    is_validation = any(name.startswith("val/") for name in row)
+    return int(str(row["iteration"])), _VALIDATION if is_validation else _TRAINING
+
+
+def _last_place(iteration: int, *, is_validated: bool) -> Place:
+    return iteration, _PICTURE if is_validated else _TRAINING
 
 
 class WandbLogger(IterationLogger):
     """A run of Weights & Biases: online with an API key, else kept offline for ``wandb sync``.
 
     Unlike Lightning's it opens a run of its own in every case, leaves the process's settings alone,
-    and marks a failed run as failed.
+    marks a failed run as failed, and knows what a killed run has sent already.
 
     Args:
         directory: the run's output folder; W&B keeps its files in ``wandb/`` below it.
@@ -126,6 +153,7 @@ class WandbLogger(IterationLogger):
         tags: Sequence[str],
     ) -> None:
         super().__init__()
+        self._directory = directory
         self._settings: dict[str, Any] = {
             "dir": str(directory),
             "config": dict(run_config),
@@ -137,6 +165,7 @@ class WandbLogger(IterationLogger):
             "tags": list(tags),
         }
         self._run: Any = None
+        self._first_step = 0
 
     @property
     def name(self) -> str:
@@ -153,19 +182,52 @@ class WandbLogger(IterationLogger):
             self._run = wandb.init(**self._settings, mode=mode, resume="allow", reinit="create_new")
             self._run.define_metric("iteration")
             self._run.define_metric("*", step_metric="iteration")
+            self._first_step = self._run.step  # behind what the server has
         return self._run
+
+    @rank_zero_only
+    def resume_from(self, iteration: int, *, is_validated: bool) -> None:
+        """Hands over again what W&B lacks: a kill takes along what is on its way.
+
+        An offline run gets a folder at each start. So that one alone is complete, the new one
+        holds the whole history, from ``metrics.csv`` and ``samples/``, and earlier ones that are
+        not synced are renamed to ``replaced-...``, which `wandb sync` leaves alone.
+        """
+        for folder in (self._directory / "wandb").glob(f"offline-run-*-{self._settings['id']}"):
+            if not any(folder.glob("*.synced")):
+                replaced = folder.with_name(f"replaced-{folder.name}")
+                shutil.rmtree(replaced, ignore_errors=True)  # of the same second
+                folder.rename(replaced)
+        last = _last_place(iteration, is_validated=is_validated)
+        history: list[tuple[Place, Any]] = []
+        if (table := self._directory / "metrics.csv").exists():
+            history += [(_place(row), row) for row in _read(table)[1]]
+        for path in (self._directory / "samples").glob("iteration_*.png"):
+            history.append(((int(path.stem.partition("_")[2]), _PICTURE), path))
+        for place, entry in sorted(history, key=lambda item: item[0]):
+            if place > last:
+                break
+            if isinstance(entry, Path):
+                self.log_picture(SAMPLES, read_image(entry), step=place[0])
+            else:
+                self._log(place, {k: float(v) for k, v in entry.items() if k != "iteration"})
+
+    def _log(self, place: Place, values: Mapping[str, object]) -> None:
+        run, step = self._opened, 3 * place[0] + place[1]
+        if step >= self._first_step:
+            run.log({"iteration": place[0], **values}, step=step, commit=True)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Adds values to the run."""
-        self._opened.log({"iteration": step, **metrics})
+        self._log(_place({"iteration": step, **metrics}), metrics)
 
     @rank_zero_only
     def log_picture(self, name: str, picture: NDArray[np.uint8], *, step: int) -> None:
         """Adds a picture to the run's media."""
         import wandb
 
-        self._opened.log({"iteration": step, name: wandb.Image(picture)})
+        self._log((step, _PICTURE), {name: wandb.Image(picture)})
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -208,13 +270,20 @@ class TensorBoardLogger(IterationLogger):
     def _open(self, purge_step: int | None = None) -> Any:
         if self._writer is None:
             self._writer = self._writer_class(str(self._folder), purge_step=purge_step)
-            self._writer.add_text("config", f"```\n{self._config}\n```")
+            if not purge_step:
+                self._writer.add_text("config", f"```\n{self._config}\n```")
         return self._writer
 
     @rank_zero_only
-    def resume_from(self, iteration: int) -> None:
+    def resume_from(self, iteration: int, *, is_validated: bool) -> None:
         """Tells TensorBoard to hide what was written after ``iteration``."""
-        self._open(purge_step=iteration + 1)
+        del is_validated  # values of a repeated validation are the same
+        self._open(purge_step=iteration + 1 if iteration else 0)
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Writes what waits for its turn, which is two minutes' worth."""
+        self._open().flush()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from asrgan.data import BenchmarkImage
-from asrgan.engine.loggers import IterationLogger
+from asrgan.engine.loggers import SAMPLES, IterationLogger
 from asrgan.engine.super_resolution import SuperResolution
 from asrgan.imaging import bicubic_upscale, to_array, write_image
 
@@ -71,4 +71,4 @@ class Samples(Callback):
         write_image(self.folder / f"iteration_{pl_module.iteration:08d}.png", picture)
         for logger in trainer.loggers:
             if isinstance(logger, IterationLogger):
-                logger.log_picture("val/samples", picture, step=pl_module.iteration)
+                logger.log_picture(SAMPLES, picture, step=pl_module.iteration)

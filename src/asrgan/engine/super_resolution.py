@@ -129,6 +129,7 @@ class SuperResolution(pl.LightningModule):
             raise UserError("`loss` must name at least one loss; try loss/pixel=l1.")
         self.automatic_optimization = False
         self.iteration = 0
+        self.is_validation_due = False  # true while it runs: a checkpoint of then starts with it
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.generator = generator.to(memory_format=memory_format)
         self.discriminator = (
@@ -346,11 +347,11 @@ class SuperResolution(pl.LightningModule):
             layers |= {f"discriminator/{k}": v for k, v in of_d.items()}
         return layers
 
-    def on_train_start(self) -> None:
+    def on_fit_start(self) -> None:
         """Drops rows that a killed run wrote after the checkpoint it resumes from."""
         for logger in self.trainer.loggers:
             if isinstance(logger, IterationLogger):
-                logger.resume_from(self.iteration)
+                logger.resume_from(self.iteration, is_validated=not self.is_validation_due)
 
     # Validation
 
@@ -360,6 +361,7 @@ class SuperResolution(pl.LightningModule):
         Batch norm's statistics are of each process's own pictures, and nothing else averages them:
         what rank 0 saves is what all score.
         """
+        self.is_validation_due = True
         self.protocol.to(self.device)
         if self.trainer.world_size > 1:
             for buffer in self.averaged_generator.buffers():
@@ -406,6 +408,7 @@ class SuperResolution(pl.LightningModule):
                 key = f"val/largest_singular_value/{name}"
                 values[key] = largest_singular_value(network)
         self.write(values)
+        self.is_validation_due = False
 
     def on_validation_end(self) -> None:
         """Keeps the time of validation out of the throughput."""
@@ -418,7 +421,11 @@ class SuperResolution(pl.LightningModule):
         """Adds this module's clock, and what is needed to rebuild the generator alone."""
         # Loops start anew in a resumed run: the iteration says where, the crops follow from it.
         del checkpoint["loops"]
-        checkpoint["asrgan"] = {"iteration": self.iteration, "means": self._means.state()}
+        checkpoint["asrgan"] = {
+            "iteration": self.iteration,
+            "is_validation_due": self.is_validation_due,
+            "means": self._means.state(),
+        }
         checkpoint["asrgan_generator"] = {
             "generator": type(self.generator).__name__,
             "architecture": self.generator.architecture,
@@ -427,4 +434,5 @@ class SuperResolution(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the clock where the checkpoint left it."""
         self.iteration = checkpoint["asrgan"]["iteration"]
+        self.is_validation_due = checkpoint["asrgan"]["is_validation_due"]
         self._means.restore(checkpoint["asrgan"]["means"], device=self.device)
