@@ -7,10 +7,11 @@ import pytest
 import torch
 from skimage import color, data, metrics
 from torch import Tensor
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from asrgan.errors import UserError
-from asrgan.imaging import bicubic_upscale, read_image, to_tensor
-from asrgan.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
+from asrgan.imaging import bicubic_upscale, luma, quantize, read_image, to_tensor
+from asrgan.metrics import ms_ssim_y, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 
 Metric = Callable[..., Tensor]
 each_metric = pytest.mark.parametrize("metric", [psnr_y, psnr_rgb, ssim_y, ssim_rgb])
@@ -120,6 +121,17 @@ def test_equal_pictures_have_infinite_psnr_and_ssim_1():
     assert ssim_rgb(image, image, border=4).tolist() == pytest.approx([1.0] * 3, abs=1e-6)
 
 
+@pytest.mark.parametrize("height", [128, 191, 192, 193, 300])
+def test_strips_give_what_the_whole_picture_gives(height: int, monkeypatch: pytest.MonkeyPatch):
+    hr = batch(data.chelsea()[None, :height, :90])
+    sr = (hr + 0.1 * torch.randn(hr.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    metrics = (psnr_y, psnr_rgb, ssim_y, ssim_rgb)
+    in_strips = [metric(sr, hr, border=4).item() for metric in metrics]
+    monkeypatch.setattr("asrgan.metrics.full_reference._STRIP_ROWS", 1000)
+    whole = [metric(sr, hr, border=4).item() for metric in metrics]
+    assert in_strips == pytest.approx(whole, rel=1e-12)
+
+
 @each_metric
 def test_pictures_are_rounded_to_8_bits_and_clamped_first(metric: Metric):
     sr, hr = (batch(arrays) for arrays in photographs())
@@ -155,13 +167,46 @@ def test_pictures_of_different_shape_are_refused(metric: Metric):
 
 
 @pytest.mark.parametrize(
-    ("metric", "minimum"), [(psnr_y, 9), (psnr_rgb, 9), (ssim_y, 19), (ssim_rgb, 19)]
+    ("metric", "minimum"),
+    [(psnr_y, 9), (psnr_rgb, 9), (ssim_y, 19), (ssim_rgb, 19), (ms_ssim_y, 184)],
 )
 def test_pictures_too_small_for_the_border_and_the_window_are_refused(metric: Metric, minimum: int):
-    image = torch.zeros(1, 3, minimum, 40)
+    image = torch.zeros(1, 3, minimum, 200)
     assert metric(image, image, border=4).shape == (1,)
-    with pytest.raises(UserError, match=f"at least {minimum} px each way.*got 40x{minimum - 1}"):
+    with pytest.raises(UserError, match=f"at least {minimum} px each way.*got 200x{minimum - 1}"):
         metric(image[:, :, 1:], image[:, :, 1:], border=4)
+
+
+def coarse_picture(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """A photograph, and a version that differs on all scales."""
+    hr = batch(data.astronaut()[None, :height, :width])
+    sr = (hr + 0.1 * torch.randn(hr.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    sr[..., 100:, 50:] = sr[..., 80:-20, 50:] * 0.8
+    return sr, hr
+
+
+@pytest.mark.parametrize("size", [(184, 200), (375, 190), (512, 301)])
+def test_ms_ssim_equals_torchmetrics_in_strips_too(size: tuple[int, int]):
+    sr, hr = coarse_picture(*size)
+    expected = multiscale_structural_similarity_index_measure(
+        *(luma(quantize(image[..., 4:-4, 4:-4]).double()) for image in (sr, hr)), data_range=1.0
+    )
+    result = ms_ssim_y(sr, hr, border=4).item()
+    assert result == pytest.approx(expected.item(), abs=1e-6)  # torchmetrics' weights are float32
+    assert result < 0.9
+
+
+def test_ms_ssim_of_constant_pictures_is_the_luminance_of_the_last_scale():
+    sr, hr = torch.full((1, 3, 176, 176), 51 / 255), torch.full((1, 3, 176, 176), 102 / 255)
+    levels = [16 + 219 * value / 255 for value in (51, 102)]
+    luminance = (2 * math.prod(levels) + 2.55**2) / (levels[0] ** 2 + levels[1] ** 2 + 2.55**2)
+    assert ms_ssim_y(sr, hr, border=0).item() == pytest.approx(luminance**0.1333, abs=1e-6)
+
+
+def test_ms_ssim_is_per_image_1_for_equal_pictures_and_0_at_worst():
+    sr, hr = coarse_picture(184, 200)
+    values = ms_ssim_y(torch.cat([sr, hr, 1 - hr]), hr.expand(3, -1, -1, -1), border=4)
+    assert values.tolist() == pytest.approx([ms_ssim_y(sr, hr, border=4).item(), 1, 0], abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The one protocol by which pictures are judged in every table."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +12,18 @@ from torch import Tensor, nn
 
 from asrgan.downloads import WeightsUnavailableError
 from asrgan.errors import UserError
-from asrgan.imaging import quantize
-from asrgan.metrics.consistency import colour_shift, consistency
-from asrgan.metrics.full_reference import SSIM_WINDOW_PX, psnr_rgb, psnr_y, ssim_rgb, ssim_y
-from asrgan.metrics.perceptual import LPIPS
+from asrgan.metrics.colour import colour_shift
+from asrgan.metrics.consistency import consistency
+from asrgan.metrics.full_reference import (
+    MS_SSIM_MINIMUM_PX,
+    SSIM_WINDOW_PX,
+    ms_ssim_y,
+    psnr_rgb,
+    psnr_y,
+    ssim_rgb,
+    ssim_y,
+)
+from asrgan.metrics.perceptual import DISTS, LPIPS, NETWORK_MINIMUM_PX
 
 log = logging.getLogger(__name__)
 
@@ -38,30 +47,28 @@ class Metric:
     digits: int
 
 
+def _against_hr(name: str, definition: str, *, is_higher_better: bool, digits: int = 4) -> Metric:
+    return Metric(name, definition, is_higher_better, needs_hr=True, digits=digits)
+
+
+def _without_hr(name: str, definition: str, *, is_higher_better: bool, digits: int = 2) -> Metric:
+    return Metric(name, definition, is_higher_better, needs_hr=False, digits=digits)
+
+
 _IN_ORDER = (
-    Metric("psnr_y_db", "PSNR of Y, dB", is_higher_better=True, needs_hr=True, digits=2),
-    Metric("ssim_y", "SSIM of Y", is_higher_better=True, needs_hr=True, digits=4),
-    Metric("psnr_rgb_db", "PSNR of RGB, dB", is_higher_better=True, needs_hr=True, digits=2),
-    Metric("ssim_rgb", "SSIM of RGB", is_higher_better=True, needs_hr=True, digits=4),
-    Metric("lpips_alex", "LPIPS with AlexNet", is_higher_better=False, needs_hr=True, digits=4),
-    Metric("lpips_vgg", "LPIPS with VGG-16", is_higher_better=False, needs_hr=True, digits=4),
-    Metric(
-        "lpips_squeeze", "LPIPS with SqueezeNet", is_higher_better=False, needs_hr=True, digits=4
+    _against_hr("psnr_y_db", "PSNR of Y, dB", is_higher_better=True, digits=2),
+    _against_hr("ssim_y", "SSIM of Y", is_higher_better=True),
+    _against_hr("psnr_rgb_db", "PSNR of R, G and B together, dB", is_higher_better=True, digits=2),
+    _against_hr("ssim_rgb", "SSIM, mean of R, G and B", is_higher_better=True),
+    _against_hr("ms_ssim_y", "MS-SSIM of Y, five scales", is_higher_better=True),
+    _against_hr("lpips_alex", "LPIPS 0.1, AlexNet", is_higher_better=False),
+    _against_hr("lpips_vgg", "LPIPS 0.1, VGG-16", is_higher_better=False),
+    _against_hr("lpips_squeeze", "LPIPS 0.1, SqueezeNet", is_higher_better=False),
+    _against_hr("dists", "DISTS, pictures in their own size", is_higher_better=False),
+    _without_hr(
+        "consistency_db", "PSNR over RGB of SR reduced again to LR, dB", is_higher_better=True
     ),
-    Metric(
-        "consistency_db",
-        "PSNR over RGB of SR reduced again against LR, dB",
-        is_higher_better=True,
-        needs_hr=False,
-        digits=2,
-    ),
-    Metric(
-        "colour_shift",
-        "mean CIEDE2000 of SR reduced again against LR",
-        is_higher_better=False,
-        needs_hr=False,
-        digits=2,
-    ),
+    _without_hr("colour_shift", "mean CIEDE2000 of SR reduced again to LR", is_higher_better=False),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _IN_ORDER}
 """Every column that can be asked for, in the order of a table."""
@@ -72,8 +79,8 @@ class _Measure:
     """How a column gets its value: from SR and HR where it needs HR, else from SR and LR."""
 
     score: Callable[[Tensor, Tensor], Tensor]
-    minimum_size_px: int  # of SR
-    is_required: bool  # else smaller pictures have no value
+    minimum_size_px: int = 1  # of SR
+    is_required: bool = False  # of those that are not, smaller pictures have no value
 
 
 class Protocol:
@@ -82,7 +89,8 @@ class Protocol:
     No module itself, so that its networks stay out of a trainer's checkpoints.
 
     Args:
-        scale: super-resolution factor; as many pixels are shaved from each side for PSNR and SSIM.
+        scale: super-resolution factor; as many pixels are shaved from each side for PSNR, SSIM and
+            MS-SSIM.
         metrics: keys of `METRICS`. One whose weights can be neither read nor downloaded is left out
             with a warning that names the file and its address.
 
@@ -97,7 +105,7 @@ class Protocol:
                 f"`metrics` (={metrics}) must be a list of names out of {', '.join(METRICS)}."
             )
         self._scale = scale
-        self.networks = nn.ModuleDict()
+        self.networks = nn.ModuleList()
         self._measures: dict[str, _Measure] = {}
         for name in METRICS:
             if name in metrics:
@@ -121,20 +129,26 @@ class Protocol:
 
     @property
     def description(self) -> str:
-        """One line that says how the numbers were made, for the head of a table."""
-        clauses = "; ".join(f"{name}: {METRICS[name].definition}" for name in self.metrics)
-        missing = f" No weights for {', '.join(self.missing)}." if self.missing else ""
-        return (
-            f"8-bit pictures, x{self._scale}; {self._scale} px shaved from each side for PSNR and"
-            " SSIM; Y: BT.601, 16-235; SSIM: 11x11 Gaussian, sigma 1.5, valid region; per image,"
-            f" then averaged. {clauses}.{missing}"
-        )
+        """How the numbers were made, for the head of a table; a list in Markdown."""
+        lines = [
+            f"8-bit pictures, x{self._scale}; Y: BT.601, 16-235; PSNR, SSIM and MS-SSIM: "
+            f"{self._scale} px shaved from each side, 11x11 Gaussian of sigma 1.5, valid region; "
+            "large pictures in strips and tiles with margins, as if whole; per image, then "
+            "averaged.",
+            "",
+        ]
+        for name in self.metrics:
+            direction = "higher" if METRICS[name].is_higher_better else "lower"
+            lines.append(f"- {name}: {METRICS[name].definition}; {direction} is better")
+        lines += [f"- {name}: its weights are missing" for name in self.missing]
+        return "\n".join(lines)
 
     def to(self, device: torch.device) -> Self:
         """Moves the networks."""
         self.networks.to(device)
         return self
 
+    @torch.no_grad()
     def __call__(
         self, sr_image: Tensor, *, hr_image: Tensor | None, lr_image: Tensor
     ) -> list[dict[str, float | None]]:
@@ -174,23 +188,34 @@ class Protocol:
         is_too_small = min(sr_image.shape[-2:]) < measure.minimum_size_px
         if reference is None or (is_too_small and not measure.is_required):
             return None
-        return measure.score(sr_image, reference).item()
+        value = measure.score(sr_image, reference).item()
+        return None if math.isnan(value) else value  # not defined on this picture
 
     def _open(self, name: str) -> _Measure:
         scale = self._scale
-        if name in ("psnr_y_db", "psnr_rgb_db"):
-            psnr = partial(psnr_y if name == "psnr_y_db" else psnr_rgb, border=scale)
-            return _Measure(psnr, 1 + 2 * scale, is_required=True)
-        if name in ("ssim_y", "ssim_rgb"):
-            ssim = partial(ssim_y if name == "ssim_y" else ssim_rgb, border=scale)
-            return _Measure(ssim, SSIM_WINDOW_PX + 2 * scale, is_required=True)
-        if name in ("consistency_db", "colour_shift"):
-            function = consistency if name == "consistency_db" else colour_shift
-            return _Measure(partial(function, scale=scale), scale, is_required=False)
-        network = LPIPS(network=name.removeprefix("lpips_"))
-        self.networks[name] = network
-        return _Measure(
-            lambda sr_image, hr_image: network(quantize(sr_image), quantize(hr_image)),
-            network.minimum_size_px,
-            is_required=False,
-        )
+        match name:
+            case "psnr_y_db":
+                return _Measure(partial(psnr_y, border=scale), 1 + 2 * scale, is_required=True)
+            case "ssim_y":
+                minimum_px = SSIM_WINDOW_PX + 2 * scale
+                return _Measure(partial(ssim_y, border=scale), minimum_px, is_required=True)
+            case "psnr_rgb_db":
+                return _Measure(partial(psnr_rgb, border=scale), 1 + 2 * scale, is_required=True)
+            case "ssim_rgb":
+                minimum_px = SSIM_WINDOW_PX + 2 * scale
+                return _Measure(partial(ssim_rgb, border=scale), minimum_px, is_required=True)
+            case "ms_ssim_y":
+                return _Measure(partial(ms_ssim_y, border=scale), MS_SSIM_MINIMUM_PX + 2 * scale)
+            case "dists":
+                return _Measure(self._keep(DISTS()), NETWORK_MINIMUM_PX)
+            case "consistency_db":
+                return _Measure(partial(consistency, scale=scale))
+            case "colour_shift":
+                return _Measure(partial(colour_shift, scale=scale))
+            case _:
+                network = LPIPS(network=name.removeprefix("lpips_"))
+                return _Measure(self._keep(network), NETWORK_MINIMUM_PX)
+
+    def _keep(self, network: nn.Module) -> nn.Module:
+        self.networks.append(network)
+        return network
