@@ -15,12 +15,13 @@ class WeightsUnavailableError(UserError):
     """Weights that are neither cached nor downloadable."""
 
 
-def fetch_weights(url: str, *, purpose: str) -> Path:
+def fetch_weights(url: str, *, purpose: str, sha256: str | None = None) -> Path:
     """The file of an address in ``$TORCH_HOME/hub/checkpoints``; downloaded if it is not there yet.
 
     Args:
-        url: of torchvision; the file's name ends in the head of its hash, checked on download.
+        url: what is downloaded is checked against ``sha256``.
         purpose: what needs it, for the message.
+        sha256: of the file; None: its head ends the file's name, as in torchvision's addresses.
 
     Raises:
         WeightsUnavailableError: names the purpose, the file's path and the address.
@@ -32,7 +33,7 @@ def fetch_weights(url: str, *, purpose: str) -> Path:
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        hash_prefix = path.stem.rpartition("-")[2]
+        hash_prefix = sha256 or path.stem.rpartition("-")[2]
         torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix)
     except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: wrong hash
         raise WeightsUnavailableError(

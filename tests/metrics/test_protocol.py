@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -15,6 +16,8 @@ from asrgan.metrics import (
     colour_shift,
     consistency,
     ms_ssim_y,
+    niqe,
+    open_pristine_model,
     psnr_rgb,
     psnr_y,
     ssim_rgb,
@@ -29,6 +32,7 @@ WITH_HR = ("psnr_y_db", "ssim_y", "psnr_rgb_db", "ssim_rgb", "ms_ssim_y", "lpips
 WITHOUT_HR = (
     "consistency_db",
     "colour_shift",
+    "niqe",
 )
 
 
@@ -50,14 +54,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def pristine_file(tmp_path: Path) -> Path:
+    """NIQE's model, of no photographs."""
+    path = tmp_path / "model.npz"
+    np.savez(path, mu_pris_param=np.zeros((1, 36)), cov_pris_param=np.eye(36))
+    return path
+
+
 @pytest.mark.usefixtures("cache")
-def test_a_row_holds_every_metric_of_its_image_in_the_order_of_the_tables():
-    protocol = Protocol(scale=4, metrics=[*WITHOUT_HR, *WITH_HR])
+def test_a_row_holds_every_metric_of_its_image_in_the_order_of_the_tables(pristine_file: Path):
+    protocol = Protocol(scale=4, metrics=[*WITHOUT_HR, *WITH_HR], niqe=pristine_file)
     rows = protocol(SR, hr_image=HR, lr_image=LR)
     with_border = (psnr_y, ssim_y, psnr_rgb, ssim_rgb, ms_ssim_y)
     columns = [metric(SR, HR, border=4) for metric in with_border]
     columns.append(LPIPS(network="squeeze")(SR, HR))
     columns += [metric(SR, LR, scale=4) for metric in (consistency, colour_shift)]
+    columns.append(niqe(SR, model=open_pristine_model(pristine_file)))
     assert [tuple(row) for row in rows] == [(*WITH_HR, *WITHOUT_HR)] * 2
     assert protocol.metrics == (*WITH_HR, *WITHOUT_HR)
     for values, expected in zip(rows, torch.stack(columns, dim=1), strict=True):
@@ -73,8 +86,8 @@ def test_only_what_is_asked_for_is_computed():
 
 
 @pytest.mark.usefixtures("cache")
-def test_without_ground_truth_only_the_metrics_that_need_none_have_a_value():
-    protocol = Protocol(scale=4, metrics=[*WITH_HR, *WITHOUT_HR])
+def test_without_ground_truth_only_the_metrics_that_need_none_have_a_value(pristine_file: Path):
+    protocol = Protocol(scale=4, metrics=[*WITH_HR, *WITHOUT_HR], niqe=pristine_file)
     for row in protocol(SR, hr_image=None, lr_image=LR):
         assert {name for name, value in row.items() if value is not None} == set(WITHOUT_HR)
     assert all(METRICS[name].needs_hr for name in WITH_HR)
@@ -107,9 +120,9 @@ def test_a_metric_without_weights_is_left_out_with_one_line_that_says_what_is_mi
 
 
 @pytest.mark.usefixtures("cache")
-def test_pictures_too_small_for_a_metric_have_no_value_there():
-    names = ["ssim_y", "ms_ssim_y", "lpips_squeeze", "colour_shift"]
-    protocol = Protocol(scale=4, metrics=names)
+def test_pictures_too_small_for_a_metric_have_no_value_there(pristine_file: Path):
+    names = ["ssim_y", "ms_ssim_y", "lpips_squeeze", "niqe", "colour_shift"]
+    protocol = Protocol(scale=4, metrics=names, niqe=pristine_file)
     assert protocol.minimum_size_px == 11 + 2 * 4
     (row,) = protocol(SR[:1, :, :28], hr_image=HR[:1, :, :28], lr_image=LR[:1, :, :7])
     assert {name for name, value in row.items() if value is not None} == {"ssim_y", "colour_shift"}
@@ -141,6 +154,11 @@ def test_a_gradient_of_the_picture_is_no_obstacle():
     protocol = Protocol(scale=4, metrics=["psnr_y_db", *WITHOUT_HR[:2]])
     rows = protocol(SR.clone().requires_grad_(), hr_image=HR, lr_image=LR)
     assert rows == protocol(SR, hr_image=HR, lr_image=LR)
+
+
+def test_a_wrong_file_of_niqe_is_a_user_s_mistake(tmp_path: Path):
+    with pytest.raises(UserError, match=r"`niqe` \(=.*nothing.npz\) is no file"):
+        Protocol(scale=4, metrics=["niqe"], niqe=tmp_path / "nothing.npz")
 
 
 @pytest.mark.parametrize("metrics", [["psnr_y_db", "beauty"], [], "psnr_y_db"])

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -23,6 +24,7 @@ from asrgan.metrics.full_reference import (
     ssim_rgb,
     ssim_y,
 )
+from asrgan.metrics.naturalness import niqe, open_pristine_model
 from asrgan.metrics.perceptual import DISTS, LPIPS, NETWORK_MINIMUM_PX
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ _IN_ORDER = (
         "consistency_db", "PSNR over RGB of SR reduced again to LR, dB", is_higher_better=True
     ),
     _without_hr("colour_shift", "mean CIEDE2000 of SR reduced again to LR", is_higher_better=False),
+    _without_hr("niqe", "NIQE of Y, whole blocks of 96 px", is_higher_better=False),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _IN_ORDER}
 """Every column that can be asked for, in the order of a table."""
@@ -93,18 +96,22 @@ class Protocol:
             MS-SSIM.
         metrics: keys of `METRICS`. One whose weights can be neither read nor downloaded is left out
             with a warning that names the file and its address.
+        niqe: file of NIQE's pristine model; None: torch's cache, or downloaded into it.
 
     Raises:
-        UserError: no or an unknown metric.
+        UserError: no or an unknown metric; a wrong file.
     """
 
-    def __init__(self, *, scale: int, metrics: Sequence[str]) -> None:
+    def __init__(
+        self, *, scale: int, metrics: Sequence[str], niqe: str | Path | None = None
+    ) -> None:
         unknown = [name for name in metrics if name not in METRICS]
         if isinstance(metrics, str) or unknown or not metrics:
             raise UserError(
                 f"`metrics` (={metrics}) must be a list of names out of {', '.join(METRICS)}."
             )
         self._scale = scale
+        self._niqe_file = niqe
         self.networks = nn.ModuleList()
         self._measures: dict[str, _Measure] = {}
         for name in METRICS:
@@ -212,6 +219,9 @@ class Protocol:
                 return _Measure(partial(consistency, scale=scale))
             case "colour_shift":
                 return _Measure(partial(colour_shift, scale=scale))
+            case "niqe":
+                model = open_pristine_model(self._niqe_file)
+                return _Measure(lambda sr_image, _: niqe(sr_image, model=model))
             case _:
                 network = LPIPS(network=name.removeprefix("lpips_"))
                 return _Measure(self._keep(network), NETWORK_MINIMUM_PX)
