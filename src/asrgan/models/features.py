@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import VGG19_Weights
 
 from asrgan.downloads import fetch_weights
 from asrgan.errors import UserError
@@ -18,7 +17,6 @@ _STAGES = (2, 2, 4, 4, 4)  # convolutions: Simonyan & Zisserman 2014, table 1, c
 _TORCHVISION_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-_URL = VGG19_Weights.IMAGENET1K_V1.url
 
 _Padding = Literal["zeros", "reflect"]
 
@@ -44,7 +42,7 @@ class VGG19Features(nn.Module):
 
     def __init__(self, *, weights: str | Path | None) -> None:
         super().__init__()
-        path = Path(weights) if weights else fetch_weights(_URL, purpose="The perceptual loss")
+        path = Path(weights) if weights else _imagenet_weights()
         published = read_pickle(path)
         names = _convolution_names(_STAGES)
         numbers = zip(names, _TORCHVISION_NUMBERS, strict=True)
@@ -112,6 +110,13 @@ class DistilledVGG19Features(nn.Module):
     def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """As ``VGG19Features.forward``."""
         return _extract(self.convolutions, self.input(image), layers)
+
+
+def _imagenet_weights() -> Path:
+    # Here, since it takes seconds and 160 MiB, and whoever uses a generator needs none of it.
+    from torchvision.models import VGG19_Weights
+
+    return fetch_weights(VGG19_Weights.IMAGENET1K_V1.url, purpose="The perceptual loss")
 
 
 def _extract(
