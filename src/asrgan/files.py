@@ -6,6 +6,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+TEMPORARY_NAME = re.compile(r"\.(?P<stem>.+)\.\d+(?P<suffix>(\.[^.]*)?)", re.DOTALL)
+"""What a file is called while it is written, and ever after if the process is killed meanwhile."""
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Generator[Path]:

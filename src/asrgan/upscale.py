@@ -38,6 +38,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -45,29 +46,28 @@ from PIL import Image
 from tqdm import tqdm
 
 from asrgan.errors import FailedPicturesError, InterruptedRunError, UserError
-from asrgan.inference import Upscaler
+from asrgan.inference import parse_memory
 from asrgan.inference.jobs import (
     LIST_SUFFIXES,
     TABLE,
     Job,
-    OutputFolder,
+    LocalEngine,
+    RayEngine,
     Recipe,
     Results,
     Worker,
     find_jobs,
-    run_here,
+    folder_at,
 )
+from asrgan.models import load_generator
 from asrgan.pictures import FORMATS, format_of
 
 log = logging.getLogger(__name__)
-
-_NUM_GPU_WRITERS = 8  # a GPU enlarges faster than one thread encodes
 
 
 def run(config: DictConfig, output_dir: Path) -> None:
     """Enlarges as the configuration says, and tells where the results are."""
     del output_dir  # `output` says where
-    given, output = Path(config.input), Path(config.output)
     recipe = Recipe(
         weights=str(config.weights),
         scale_to=config.scale_to,
@@ -78,13 +78,25 @@ def run(config: DictConfig, output_dir: Path) -> None:
         attention=config.attention,
     )
     with _stopped_by_sigterm():
-        if _names_a_picture(output):
-            _enlarge_one(given, output, recipe, config)
-        else:
-            _enlarge_all(given, output, recipe, config)
+        if _names_a_picture(config.output):
+            _enlarge_one(recipe, config)
+            return
+        try:
+            _enlarge_all(recipe, config)
+        except KeyboardInterrupt:
+            raise InterruptedRunError("Interrupted; the same command goes on from here.") from None
 
 
-def _enlarge_one(given: Path, output: Path, recipe: Recipe, config: DictConfig) -> None:
+def _names_a_picture(output: str) -> bool:
+    suffix = Path(output).suffix.lower()
+    if Path(output).is_dir() or suffix not in Image.registered_extensions():
+        return False
+    format_of(output)  # refuses what is only read
+    return True
+
+
+def _enlarge_one(recipe: Recipe, config: DictConfig) -> None:
+    given, output = Path(config.input), Path(config.output)
     if given.is_dir() or given.suffix.lower() in LIST_SUFFIXES:
         raise UserError(f"`output` (={output}) names one picture, but `input` many; name a folder.")
     if not given.exists():
@@ -96,9 +108,8 @@ def _enlarge_one(given: Path, output: Path, recipe: Recipe, config: DictConfig) 
             raise UserError(f"`output` (={output}) is the original; name another file.")
         if not config.overwrite:
             raise UserError(f"`output` (={output}) is there already; overwrite=true replaces it.")
-    folder = OutputFolder(output.parent)
-    worker = Worker(recipe, recipe_id="", folder=folder, upscaler=_open_upscaler(config))
-    row = worker.write(worker.enlarge(worker.read(Job(given, str(given), output.name))))
+    worker = _worker(recipe, config, output=str(output.parent))
+    (row,) = LocalEngine().run([Job(str(given), str(given), output.name)], worker)
     if row.error:
         raise UserError(row.error)
     sizes = f"{row.width_px}x{row.height_px} -> {row.output_width_px}x{row.output_height_px}"
@@ -107,39 +118,37 @@ def _enlarge_one(given: Path, output: Path, recipe: Recipe, config: DictConfig) 
     log.info("%s  %s, %.1f s%s%s", output, sizes, row.network_s, consistency, note)
 
 
-def _enlarge_all(given: Path, output: Path, recipe: Recipe, config: DictConfig) -> None:
-    jobs = find_jobs(given, output, recipe, column=config.column)
-    upscaler = _open_upscaler(config)
-    folder, description = OutputFolder(output), recipe.described()
-    results = Results(folder, description, overwrite=config.overwrite)
-    worker = Worker(recipe, recipe_id=results.recipe_id, folder=folder, upscaler=upscaler)
-    remaining = results.remaining(jobs)
-    num_writers = 1 if upscaler.device.type == "cpu" else _NUM_GPU_WRITERS
-    is_terminal = sys.stderr.isatty()
+def _enlarge_all(recipe: Recipe, config: DictConfig) -> None:
+    engine = _engine(config)
+    if Path(config.output).is_file():
+        raise UserError(f"`output` (={config.output}) is a file; name a folder.")
+    folder = folder_at(config.output)
+    jobs = find_jobs(config.input, folder, recipe, column=config.column)
+    worker = _worker(recipe, config, output=config.output)
     start, network_s, megapixels = time.perf_counter(), 0.0, 0.0
-    with tqdm(
-        total=len(jobs),
-        initial=len(jobs) - len(remaining),
-        desc="enlarging",
-        unit="picture",
-        dynamic_ncols=is_terminal,
-        mininterval=0.5 if is_terminal else 30,
-    ) as bar:
-        try:
-            for row in run_here(remaining, worker, num_writers=num_writers) if remaining else ():
+    is_terminal = sys.stderr.isatty()
+    with Results(folder, recipe.described(), overwrite=config.overwrite) as results:
+        remaining = results.remaining(jobs)
+        with tqdm(
+            total=len(jobs),
+            initial=len(jobs) - len(remaining),
+            desc="enlarging",
+            unit="picture",
+            dynamic_ncols=is_terminal,
+            mininterval=0.5 if is_terminal else 30,
+        ) as bar:
+            for row in engine.run(remaining, replace(worker, recipe_id=results.recipe_id)):
                 results.add(row)
                 network_s += row.network_s or 0
                 megapixels += (row.output_width_px or 0) * (row.output_height_px or 0) / 1e6
                 speed = megapixels / (time.perf_counter() - start)
                 bar.set_postfix_str(f"{speed:.2f} MP/s", refresh=False)
                 bar.update()
-        except KeyboardInterrupt:
-            raise InterruptedRunError("Interrupted; the same command goes on from here.") from None
-    seconds = time.perf_counter() - start
     if megapixels:
-        share = network_s / seconds
-        log.info("%.1f MP in %.1f s, %.0f%% of it in the network", megapixels, seconds, 100 * share)
-    log.info("Pictures  %s\nResults   %s", output, output / TABLE)
+        seconds = time.perf_counter() - start
+        share = f", {network_s / seconds:.0%} of it in the network" * (config.engine == "local")
+        log.info("%.1f MP in %.1f s%s", megapixels, seconds, share)
+    log.info("Pictures  %s\nResults   %s", config.output, folder.locate(TABLE))
     if results.failed:
         first = results.failed[0]
         raise FailedPicturesError(
@@ -147,27 +156,24 @@ def _enlarge_all(given: Path, output: Path, recipe: Recipe, config: DictConfig) 
         )
 
 
-def _open_upscaler(config: DictConfig) -> Upscaler:
-    upscaler = Upscaler.from_file(
-        config.weights,
-        memory=config.memory,
-        device=config.device,
-        precision=config.precision,
-        attention=config.attention,
-    )
-    if config.scale not in (None, upscaler.scale):
+def _engine(config: DictConfig) -> LocalEngine | RayEngine:
+    if config.engine == "local":
+        return LocalEngine()
+    if config.engine == "ray":
+        return RayEngine(**config.ray)
+    raise UserError(f"`engine` (={config.engine}) must be local or ray.")
+
+
+def _worker(recipe: Recipe, config: DictConfig, *, output: str) -> Worker:
+    """Checks what can be checked without the machine that will do the work."""
+    scale = load_generator(recipe.weights).scale
+    if config.scale not in (None, scale):
         raise UserError(
-            f"`weights` (={config.weights}) enlarge by {upscaler.scale}, but `scale` is"
-            f" {config.scale}; give weights of that scale, or scale=null."
+            f"`weights` (={recipe.weights}) enlarge by {scale}, but `scale` is {config.scale};"
+            " give weights of that scale, or scale=null."
         )
-    return upscaler
-
-
-def _names_a_picture(output: Path) -> bool:
-    if output.is_dir() or output.suffix.lower() not in Image.registered_extensions():
-        return False
-    format_of(output)  # refuses what is read only
-    return True
+    parse_memory(config.memory)
+    return Worker(recipe, recipe_id="", output=output, memory=config.memory, device=config.device)
 
 
 @contextmanager

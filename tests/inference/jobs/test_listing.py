@@ -3,13 +3,14 @@ from pathlib import Path
 import pytest
 
 from asrgan.errors import UserError
-from asrgan.inference.jobs import Job, Recipe, find_jobs
+from asrgan.inference.jobs import Job, Recipe, find_jobs, folder_at
 
 
 def find(
     given: Path, output: Path, *, format_: str | None = None, column: str = "path"
 ) -> list[Job]:
-    return find_jobs(given, output, Recipe("w", format=format_), column=column)
+    recipe = Recipe("w", format=format_)
+    return find_jobs(str(given), folder_at(str(output)), recipe, column=column)
 
 
 def files(folder: Path, *names: str) -> None:
@@ -24,7 +25,7 @@ def test_results_keep_the_structure_of_a_folder(tmp_path: Path):
     assert [(job.name, job.target) for job in jobs] == [
         (name, name) for name in ("a.jpg", "b/c/d.TIFF", "b/ü ñ.png")
     ]
-    assert all(job.source.exists() for job in jobs)
+    assert all(Path(job.source).exists() for job in jobs)
     assert [job.target for job in find(tmp_path / "in", tmp_path / "out", format_="png")] == [
         "a.png",
         "b/c/d.png",
@@ -63,12 +64,20 @@ def test_lists_name_originals_beside_them_or_anywhere(suffix: str, tmp_path: Pat
         parquet.write_table(pyarrow.table({"id": [1] * 5, "path": entries}), path)
     jobs = find(path, tmp_path / "out")
     below_root = tmp_path.relative_to("/").as_posix()
-    assert [(job.source.resolve(), job.target) for job in jobs] == [
+    assert [(Path(job.source).resolve(), job.target) for job in jobs] == [
         (tmp_path / "lists" / "a.jpg", "a.jpg"),
         (tmp_path / "lists" / "sub" / "b c.png", "sub/b c.png"),
         (tmp_path / "other" / "c.jpg", f"{below_root}/other/c.jpg"),
         (tmp_path / "other" / "d.jpg", f"{below_root}/other/d.jpg"),
     ]
+
+
+def test_originals_that_share_a_name_even_so_are_refused(tmp_path: Path):
+    files(tmp_path, "in/a.jpg", "in/a.webp", "in/a.jpg.png")
+    with pytest.raises(
+        UserError, match=r"2 originals would become a\.jpg\.png; rename all but one"
+    ):
+        find(tmp_path / "in", tmp_path / "out", format_="png")
 
 
 def test_a_table_has_to_have_the_column(tmp_path: Path):
@@ -82,7 +91,7 @@ def test_a_table_has_to_have_the_column(tmp_path: Path):
 def test_one_picture_goes_into_a_folder(tmp_path: Path):
     files(tmp_path, "sub/a.jpg")
     assert find(tmp_path / "sub" / "a.jpg", tmp_path / "out") == [
-        Job(tmp_path / "sub" / "a.jpg", "a.jpg", "a.jpg")
+        Job(f"{tmp_path}/sub/a.jpg", "a.jpg", "a.jpg")
     ]
 
 

@@ -10,8 +10,7 @@ from skimage import data
 
 from asrgan.errors import UserError
 from asrgan.imaging import write_image
-from asrgan.inference import Upscaler
-from asrgan.inference.jobs import Job, OutputFolder, Recipe, Result, Worker, run_here
+from asrgan.inference.jobs import Job, LocalEngine, Recipe, Result, Worker
 from asrgan.pictures import Picture, read_picture, write_picture
 
 MakeWorker = Callable[..., Worker]
@@ -19,22 +18,21 @@ MakeWorker = Callable[..., Worker]
 
 @pytest.fixture
 def make_worker(tiny_weights: Callable[[int], Path], tmp_path: Path) -> MakeWorker:
-    upscaler = Upscaler.from_file(tiny_weights(2), device="cpu", precision="float32")
-
     def make(**values: object) -> Worker:
-        recipe = Recipe("w", **values)  # pyright: ignore[reportArgumentType]
-        folder = OutputFolder(tmp_path / "out")
-        return Worker(recipe, recipe_id="id", folder=folder, upscaler=upscaler)
+        recipe = Recipe(str(tiny_weights(2)), **values)  # pyright: ignore[reportArgumentType]
+        return Worker(
+            recipe, recipe_id="id", output=str(tmp_path / "out"), memory=None, device="cpu"
+        )
 
     return make
 
 
 def job(path: Path, suffix: str | None = None) -> Job:
-    return Job(path, path.name, path.with_suffix(suffix or path.suffix).name)
+    return Job(str(path), path.name, path.with_suffix(suffix or path.suffix).name)
 
 
 def do(worker: Worker, *jobs: Job) -> list[Result]:
-    return list(run_here(jobs, worker, num_writers=1))
+    return list(LocalEngine(num_writers=1).run(jobs, worker))
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def test_every_original_becomes_a_row_and_a_picture(
 ):
     originals[2].write_bytes(b"no picture")
     jobs = [job(path) for path in originals]
-    rows = list(run_here(jobs, make_worker(), num_writers=num_writers))
+    rows = list(LocalEngine(num_writers=num_writers).run(jobs, make_worker()))
     assert [row.input for row in rows] == [path.name for path in originals]
     assert [bool(row.error) for row in rows] == [False, False, True, False, False]
     assert "cannot be read: not a known image format" in rows[2].error
@@ -102,10 +100,10 @@ def test_an_interruption_keeps_what_has_been_computed(
             raise KeyboardInterrupt
         return enlarge(work)  # pyright: ignore[reportArgumentType]
 
-    worker.enlarge = interrupted  # pyright: ignore[reportAttributeAccessIssue]
+    vars(worker)["enlarge"] = interrupted
     rows: list[Result] = []
     with pytest.raises(KeyboardInterrupt):
-        rows.extend(run_here([job(path) for path in originals], worker, num_writers=1))
+        rows.extend(LocalEngine().run([job(path) for path in originals], worker))
     assert [row.input for row in rows] == ["0.png", "1.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
 
@@ -129,7 +127,7 @@ def test_few_pictures_are_in_memory(make_worker: MakeWorker, originals: list[Pat
             alive -= 1
         return row
 
-    worker.read, worker.write = counted_read, counted_write  # pyright: ignore[reportAttributeAccessIssue]
+    vars(worker).update(read=counted_read, write=counted_write)
     do(worker, *[job(path) for path in originals * 3])
     assert most <= 3
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asrgan.errors import UserError
-from asrgan.inference.jobs import Job, OutputFolder, Result, Results
+from asrgan.inference.jobs import Job, Result, Results, folder_at
 
 RECIPE = {"weights": "w.pth", "scale_to": None, "weights_sha256": "1"}
 
@@ -17,11 +17,11 @@ def jobs(tmp_path: Path) -> list[Job]:
     for name in names:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_text("original")
-    return [Job(tmp_path / "in" / name, name, name) for name in names]
+    return [Job(f"{tmp_path}/in/{name}", name, name) for name in names]
 
 
 def open_results(tmp_path: Path, *, overwrite: bool = False, **changes: object) -> Results:
-    return Results(OutputFolder(tmp_path / "out"), RECIPE | changes, overwrite=overwrite)
+    return Results(folder_at(str(tmp_path / "out")), RECIPE | changes, overwrite=overwrite)
 
 
 def do(job: Job, results: Results, tmp_path: Path, error: str = "") -> None:
@@ -29,7 +29,7 @@ def do(job: Job, results: Results, tmp_path: Path, error: str = "") -> None:
         target = tmp_path / "out" / job.target
         target.parent.mkdir(exist_ok=True)
         target.write_text("picture")
-    state = job.source.stat()
+    state = Path(job.source).stat()
     results.add(
         Result(
             job.name,
@@ -49,48 +49,57 @@ def rows(tmp_path: Path) -> list[dict[str, str]]:
 
 
 def test_what_is_done_is_not_done_again(jobs: list[Job], tmp_path: Path):
-    results = open_results(tmp_path)
-    assert results.remaining(jobs) == jobs
-    for job in jobs[:3]:
-        do(job, results, tmp_path)
-    assert open_results(tmp_path).remaining(jobs) == jobs[3:]
-    do(jobs[3], open_results(tmp_path), tmp_path)
-    assert open_results(tmp_path).remaining(jobs) == []
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs) == jobs
+        for job in jobs[:3]:
+            do(job, results, tmp_path)
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs) == jobs[3:]
+        do(jobs[3], results, tmp_path)
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs) == []
     assert [row["output"] for row in rows(tmp_path)] == [job.target for job in jobs]
     assert rows(tmp_path)[0]["network_s"] == "0.333"
 
 
 def test_failures_new_originals_and_lost_pictures_are_done_again(jobs: list[Job], tmp_path: Path):
-    results = open_results(tmp_path)
-    results.remaining(jobs)
-    do(jobs[0], results, tmp_path, error="it is bad")
-    for job in jobs[1:]:
-        do(job, results, tmp_path)
-    assert [result.error for result in results.failed] == ["it is bad"]
-    jobs[1].source.write_text("a new original")
+    with open_results(tmp_path) as results:
+        results.remaining(jobs)
+        do(jobs[0], results, tmp_path, error="it is bad")
+        for job in jobs[1:]:
+            do(job, results, tmp_path)
+        assert [result.error for result in results.failed] == ["it is bad"]
+    Path(jobs[1].source).write_text("a new original")
     (tmp_path / "out" / jobs[2].target).unlink()
-    results = open_results(tmp_path)
-    assert results.remaining(jobs) == jobs[:3]
-    assert [row["output"] for row in rows(tmp_path)] == [jobs[3].target]
-    for job in jobs[:3]:
-        do(job, results, tmp_path)
-    assert open_results(tmp_path).remaining(jobs) == []
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs) == jobs[:3]
+        assert [row["output"] for row in rows(tmp_path)] == [jobs[3].target]
+        for job in jobs[:3]:
+            do(job, results, tmp_path)
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs) == []
     assert sorted(row["output"] for row in rows(tmp_path)) == sorted(job.target for job in jobs)
 
 
-def test_a_run_that_was_killed_leaves_pictures_which_the_next_one_replaces(
-    jobs: list[Job], tmp_path: Path
-):
-    results = open_results(tmp_path)
-    results.remaining(jobs)
-    do(jobs[0], results, tmp_path)
-    (tmp_path / "out" / jobs[3].target).write_text("written, but not noted")
-    with (tmp_path / "out" / "results.csv").open("a") as file:
+def test_what_a_killed_run_left_is_replaced_or_removed(jobs: list[Job], tmp_path: Path):
+    with open_results(tmp_path) as results:
+        results.remaining(jobs)
+        do(jobs[0], results, tmp_path)
+    folder = tmp_path / "out"
+    (folder / jobs[3].target).write_text("written, but not noted")
+    with (folder / "results.csv").open("a") as file:
         file.write("line\nbrea")  # and the last row is torn
-    results = open_results(tmp_path)
-    assert results.remaining(jobs) == jobs[1:]
-    assert [row["output"] for row in rows(tmp_path)] == ["a.png"]
-    assert not results.failed
+    half_written = [folder / ".a.123.png", folder / "sub" / '.b, "quoted".77.png']
+    others = [folder / ".b.123.png", folder / ".hidden.png", folder / "a.123.png"]
+    for path in half_written + others:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with open_results(tmp_path) as results:
+        assert results.remaining([*jobs[1:], jobs[0]]) == jobs[1:]
+        assert [row["output"] for row in rows(tmp_path)] == ["a.png"]
+        assert not results.failed
+    assert [path.exists() for path in half_written] == [True, False]  # a.png is nobody's work
+    assert all(path.exists() for path in others)
 
 
 def test_files_of_others_stay_unless_they_may_be_replaced(jobs: list[Job], tmp_path: Path):
@@ -99,36 +108,46 @@ def test_files_of_others_stay_unless_they_may_be_replaced(jobs: list[Job], tmp_p
     foreign.write_text("of somebody else")
     os.utime(foreign, (1, 1))
     for _ in range(2):  # not the second time either
-        results = open_results(tmp_path)
-        assert results.remaining(jobs[:2]) == jobs[1:2]
-        assert "out/a.png is there already; overwrite=true" in results.failed[0].error
-    assert open_results(tmp_path, overwrite=True).remaining(jobs[:2]) == jobs[:2]
+        with open_results(tmp_path) as results:
+            assert results.remaining(jobs[:2]) == jobs[1:2]
+            assert "out/a.png is there already; overwrite=true" in results.failed[0].error
+    with open_results(tmp_path, overwrite=True) as results:
+        assert results.remaining(jobs[:2]) == jobs[:2]
 
 
 def test_another_recipe_is_refused_unless_pictures_may_be_replaced(jobs: list[Job], tmp_path: Path):
-    results = open_results(tmp_path)
-    results.remaining(jobs)
-    for job in jobs:
-        do(job, results, tmp_path)
+    with open_results(tmp_path) as results:
+        results.remaining(jobs)
+        for job in jobs:
+            do(job, results, tmp_path)
     with pytest.raises(UserError, match=r"`scale_to` was None for the pictures in .* and is 2000;"):
         open_results(tmp_path, scale_to=2000)
     with pytest.raises(UserError, match=r"were made with other weights \(w\.pth\); name another"):
         open_results(tmp_path, weights_sha256="2")
-    assert open_results(tmp_path, weights="moved.pth").remaining(jobs) == []
-    anew = open_results(tmp_path, overwrite=True, scale_to=2000)
-    assert anew.remaining(jobs) == jobs
-    do(jobs[0], anew, tmp_path)
-    # Also where it was interrupted.
-    anew = open_results(tmp_path, overwrite=True, scale_to=2000)
-    assert anew.remaining(jobs) == jobs[1:]
+    with open_results(tmp_path, weights="moved.pth") as results:
+        assert results.remaining(jobs) == []
+    for undone in (jobs, jobs[1:]):  # the second time it goes on
+        with open_results(tmp_path, overwrite=True, scale_to=2000) as results:
+            assert results.remaining(jobs) == undone
+            do(undone[0], results, tmp_path)
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert recipe["recipe"]["scale_to"] == 2000
     assert "versions" in recipe
 
 
 def test_rows_of_other_originals_are_kept(jobs: list[Job], tmp_path: Path):
-    results = open_results(tmp_path)
-    results.remaining(jobs[:1])
-    do(jobs[0], results, tmp_path)
-    assert open_results(tmp_path).remaining(jobs[1:]) == jobs[1:]
+    with open_results(tmp_path) as results:
+        results.remaining(jobs[:1])
+        do(jobs[0], results, tmp_path)
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs[1:]) == jobs[1:]
     assert [row["output"] for row in rows(tmp_path)] == ["a.png"]
+
+
+def test_two_runs_do_not_share_a_folder(jobs: list[Job], tmp_path: Path):
+    with open_results(tmp_path) as results:
+        results.remaining(jobs)
+        with pytest.raises(UserError, match=r"another run is writing to .*out; wait for it"):
+            open_results(tmp_path)
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs) == jobs

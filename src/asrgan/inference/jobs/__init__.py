@@ -1,8 +1,9 @@
 """Many pictures: a recipe, a list of originals, and a folder that remembers what is done."""
 
-from asrgan.inference.jobs.folder import OutputFolder
+from asrgan.inference.jobs.cluster import RayEngine
+from asrgan.inference.jobs.folders import folder_at
 from asrgan.inference.jobs.listing import LIST_SUFFIXES, Job, find_jobs
-from asrgan.inference.jobs.local import run_here
+from asrgan.inference.jobs.local import LocalEngine
 from asrgan.inference.jobs.recipe import Recipe
 from asrgan.inference.jobs.results import TABLE, Result, Results
 from asrgan.inference.jobs.worker import Worker
@@ -11,11 +12,12 @@ __all__ = [
     "LIST_SUFFIXES",
     "TABLE",
     "Job",
-    "OutputFolder",
+    "LocalEngine",
+    "RayEngine",
     "Recipe",
     "Result",
     "Results",
     "Worker",
     "find_jobs",
-    "run_here",
+    "folder_at",
 ]

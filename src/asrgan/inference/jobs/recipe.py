@@ -8,6 +8,7 @@ from typing import Any
 
 from asrgan.errors import UserError
 from asrgan.imaging import IMAGE_SUFFIXES
+from asrgan.inference.upscaler import Attention
 from asrgan.pictures import FORMATS, PictureFormat
 
 _BITS = (8, 16)
@@ -37,7 +38,7 @@ class Recipe:
     quality: int | None = None
     bits: int | None = None
     precision: str = "auto"
-    attention: str = "whole"
+    attention: Attention = "whole"
 
     def __post_init__(self) -> None:
         if self.scale_to is not None and self.scale_to < 1:

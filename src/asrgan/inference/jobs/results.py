@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from asrgan.errors import UserError
-from asrgan.inference.jobs.folder import OutputFolder, Stamp
+from asrgan.inference.jobs.folders import Folder, stamp_of
 from asrgan.inference.jobs.listing import Job
 from asrgan.inference.jobs.recipe import identity
 from asrgan.provenance import describe_run
@@ -61,7 +61,7 @@ _DIGITS = {"read_s": 3, "network_s": 3, "write_s": 3, "consistency_db": 2}
 
 
 class Results:
-    """What was done in a folder, by the rows of its table.
+    """What was done in a folder, by the rows of its table. A context: the folder is locked in it.
 
     A row is added when its picture is in the folder. So a picture without a row, newer than the
     folder's recipe, is one that a run did not live to note.
@@ -76,21 +76,22 @@ class Results:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, folder: OutputFolder, recipe: dict[str, Any], *, overwrite: bool) -> None:
+    def __init__(self, folder: Folder, recipe: dict[str, Any], *, overwrite: bool) -> None:
         self.recipe_id = identity(recipe)
         self.failed: list[Result] = []
         self._folder = folder
         self._overwrite = overwrite
-        earlier = json.loads(folder.read(RECIPE) or "{}").get("recipe", {})
+        earlier = json.loads(folder.read_text(RECIPE) or "{}").get("recipe", {})
         if not earlier or identity(earlier) != self.recipe_id:
             if earlier and not overwrite:
                 raise UserError(_difference(folder, earlier, recipe))
-            with folder.open(RECIPE) as file:
-                content = json.dumps({"recipe": recipe, **describe_run()}, indent=2)
-                file.write(content.encode("utf-8", "surrogateescape") + b"\n")
+            content = json.dumps({"recipe": recipe, **describe_run()}, indent=2)
+            folder.write_text(RECIPE, f"{content}\n")
+        self._lock = folder.lock(RECIPE)
         self._start = folder.stamp(RECIPE)
+        self._undone: set[str] = set()
         self._lines: dict[str, str] = {}
-        for row in csv.reader(io.StringIO(folder.read(TABLE) or "", newline="")):
+        for row in csv.reader(io.StringIO(folder.read_text(TABLE), newline="")):
             if len(row) == len(_COLUMNS) and row != _COLUMNS:  # a crash may have cut the last one
                 self._lines[row[_COLUMNS.index("output")]] = _as_line(row)
 
@@ -100,15 +101,16 @@ class Results:
         Where something stands in the way that no run has made, the job gets a row that says so.
         """
         undone = [job for job in jobs if not self._is_done(job)]
+        self._undone = {job.target for job in undone}
+        self._folder.sweep(self._undone)
         for job in undone:
             self._lines.pop(job.target, None)
-        with self._folder.open(TABLE) as file:
-            for line in (_as_line(_COLUMNS), *self._lines.values()):
-                file.write(line.encode("utf-8", "surrogateescape"))
+        self._folder.write_text(TABLE, "".join((_as_line(_COLUMNS), *self._lines.values())))
         remaining: list[Job] = []
         for job in undone:
             if self._is_in_the_way(job):
-                error = f"{self._folder}/{job.target} is there already; overwrite=true replaces it."
+                place = self._folder.locate(job.target)
+                error = f"{place} is there already; overwrite=true replaces it."
                 self.add(Result(job.name, job.target, error=error))
             else:
                 remaining.append(job)
@@ -117,9 +119,19 @@ class Results:
     def add(self, result: Result) -> None:
         """Adds the row of a job."""
         line = _as_line([_as_cell(name, value) for name, value in asdict(result).items()])
-        self._folder.append(TABLE, line)
+        self._folder.append_text(TABLE, line)
         if result.error:
             self.failed.append(result)
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the folder to others, with nothing half-written in it."""
+        self._folder.sweep(self._undone)
+        self._folder.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def _is_in_the_way(self, job: Job) -> bool:
         stamp = self._folder.stamp(job.target)
@@ -136,7 +148,7 @@ class Results:
         return (
             not row["error"]
             and (row["input"], row["recipe"]) == (job.name, self.recipe_id)
-            and row["input_version"] == str(Stamp.of(job.source))
+            and row["input_version"] == str(stamp_of(job.source))
             and self._folder.stamp(job.target) is not None
         )
 
@@ -153,12 +165,12 @@ def _as_line(cells: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _difference(folder: OutputFolder, before: dict[str, Any], now: dict[str, Any]) -> str:
+def _difference(folder: Folder, before: dict[str, Any], now: dict[str, Any]) -> str:
     changed = next(k for k in now if k != "weights" and now[k] != before.get(k))
     what = (
-        f"the pictures in {folder} were made with other weights ({before['weights']})"
+        f"the pictures in {folder.location} were made with other weights ({before['weights']})"
         if changed == "weights_sha256"
-        else f"`{changed}` was {before.get(changed)} for the pictures in {folder}, and is"
+        else f"`{changed}` was {before.get(changed)} for the pictures in {folder.location}, and is"
         f" {now[changed]}"
     )
     return f"{what}; name another `output`, or overwrite=true makes them anew."

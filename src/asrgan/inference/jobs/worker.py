@@ -6,17 +6,24 @@ import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import IO
 
 from asrgan.errors import UserError
 from asrgan.inference.enlarging import consistency_db, enlarge, enlarged_size
-from asrgan.inference.jobs.folder import OutputFolder, Stamp
+from asrgan.inference.jobs.folders import (
+    Folder,
+    folder_at,
+    read_bytes,
+    read_picture_at,
+    stamp_of,
+)
 from asrgan.inference.jobs.listing import Job
 from asrgan.inference.jobs.recipe import Recipe
 from asrgan.inference.jobs.results import Result
 from asrgan.inference.memory import PeakMemory
 from asrgan.inference.upscaler import Upscaler
-from asrgan.pictures import Picture, encode_picture, format_of, read_picture
+from asrgan.pictures import Picture, encode_picture, format_of
 
 # Of the disk, not of one file: whatever comes next would fail as well.
 _DISK_ERRORS = frozenset(
@@ -69,30 +76,50 @@ class Work:
             self.seconds[name] = time.perf_counter() - start
 
 
+@dataclass(frozen=True)
 class Worker:
-    """Does jobs by a recipe.
+    """Does jobs by a recipe. It can be sent to another machine before its first job.
 
     Args:
         recipe: how.
         recipe_id: for the table.
-        folder: where pictures go.
-        upscaler: of the recipe's weights.
+        output: path or address of the folder of the pictures.
+        memory: see `Upscaler.from_file`.
+        device: see `Upscaler.from_file`.
     """
 
-    def __init__(
-        self, recipe: Recipe, *, recipe_id: str, folder: OutputFolder, upscaler: Upscaler
-    ) -> None:
-        self._recipe = recipe
-        self._recipe_id = recipe_id
-        self._folder = folder
-        self._upscaler = upscaler
+    recipe: Recipe
+    recipe_id: str
+    output: str
+    memory: str | int | None
+    device: str
+
+    @cached_property
+    def upscaler(self) -> Upscaler:
+        """The network, opened when it is first needed.
+
+        Raises:
+            UserError: the weights, the device or another value is none.
+        """
+        return Upscaler.from_file(
+            self.recipe.weights,
+            memory=self.memory,
+            device=self.device,
+            precision=self.recipe.precision,
+            attention=self.recipe.attention,
+        )
+
+    @cached_property
+    def folder(self) -> Folder:
+        """Of the pictures."""
+        return folder_at(self.output)
 
     def read(self, job: Job) -> Work:
         """Reads the original, and refuses it if its picture could not be written later."""
         work = Work(job)
         with work.stage("read"):
-            work.version = str(Stamp.of(job.source))
-            original = read_picture(job.source)
+            work.version = str(stamp_of(job.source))
+            original = read_picture_at(job.source)
             if original.num_frames > 1:
                 raise UserError(
                     f"{job.source} holds {original.num_frames} pictures; give a file of one."
@@ -112,8 +139,8 @@ class Worker:
             if size == (original.height, original.width):
                 work.enlarged = original.with_bits(bits)
             else:
-                with PeakMemory(self._upscaler.device) as peak:
-                    work.enlarged = enlarge(original, self._upscaler, size=size, bits=bits)
+                with PeakMemory(self.upscaler.device) as peak:
+                    work.enlarged = enlarge(original, self.upscaler, size=size, bits=bits)
                 work.peak_memory_mib = peak.mib
         return work
 
@@ -125,10 +152,10 @@ class Worker:
         """
         job, original, enlarged = work.job, work.original, work.enlarged
         if original is not None and enlarged is not None:
-            with work.stage("write"), _one_line_for_the_disk(f"{self._folder}/{job.target}"):
+            with work.stage("write"), _one_line_for_the_disk(self.folder.locate(job.target)):
                 if enlarged.width != original.width:
                     work.consistency_db = consistency_db(enlarged, original)
-                with self._folder.open(job.target) as file:
+                with self.folder.open(job.target) as file:
                     self._write(file, job, original, enlarged)
         return Result(
             input=job.name,
@@ -145,17 +172,15 @@ class Worker:
             note="; ".join(self._notes(work)),
             error=work.error,
             input_version=work.version,
-            recipe=self._recipe_id,
+            recipe=self.recipe_id,
         )
 
     def _write(self, file: IO[bytes], job: Job, original: Picture, enlarged: Picture) -> None:
-        is_same = (
-            enlarged is original and job.source.suffix.lower() in format_of(job.target).suffixes
-        )
-        if is_same:
-            file.write(job.source.read_bytes())  # without another loss
+        format_ = format_of(job.target)
+        if enlarged is original and job.source.lower().endswith(format_.suffixes):
+            file.write(read_bytes(job.source))  # without another loss
         else:
-            encode_picture(file, enlarged, format_of(job.target), quality=self._recipe.quality)
+            encode_picture(file, enlarged, format_, quality=self.recipe.quality)
 
     def _notes(self, work: Work) -> Generator[str]:
         original, enlarged = work.original, work.enlarged
@@ -163,22 +188,22 @@ class Worker:
             return
         yield from original.remarks
         format_ = format_of(work.job.target)
-        if enlarged.bits < original.bits and self._recipe.bits is None:
+        if enlarged.bits < original.bits and self.recipe.bits is None:
             yield f"16 bits became 8, {format_.name} holds no more"
         if original.alpha is not None and not format_.holds_alpha:
             yield "its alpha, wholly opaque, was left out"
-        reached = self._upscaler.scale * max(original.height, original.width)
+        reached = self.upscaler.scale * max(original.height, original.width)
         if enlarged.width == original.width:
             yield "large enough, not enlarged"
         elif max(enlarged.height, enlarged.width) > reached:
             yield f"the last step, from {reached} px, is bicubic interpolation"
 
     def _size(self, original: Picture) -> tuple[int, int]:
-        scale, scale_to = self._upscaler.scale, self._recipe.scale_to
+        scale, scale_to = self.upscaler.scale, self.recipe.scale_to
         return enlarged_size(original.height, original.width, scale=scale, scale_to=scale_to)
 
     def _bits(self, job: Job, original: Picture) -> int:
-        return self._recipe.bits_of(original.bits, format_of(job.target))
+        return self.recipe.bits_of(original.bits, format_of(job.target))
 
 
 @contextmanager

@@ -1,0 +1,106 @@
+"""One cluster, of two actors on this machine."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asrgan.errors import UserError
+from asrgan.imaging import read_image
+from asrgan.inference.jobs import Job, RayEngine, Recipe, Result, Worker, find_jobs, folder_at
+from asrgan.pictures import Picture, write_picture
+
+ray: Any = pytest.importorskip("ray", reason="Ray is not installed")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        noise = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        write_picture(tmp_path / "in" / f"{number:02}.png", Picture(noise))
+    output = folder_at(str(tmp_path / "out"))
+    return find_jobs(str(tmp_path / "in"), output, Recipe(""), column="path")
+
+
+@pytest.fixture
+def worker(tiny_weights: Callable[[int], Path], tmp_path: Path) -> Worker:
+    recipe = Recipe(str(tiny_weights(2)))
+    return Worker(recipe, recipe_id="id", output=f"{tmp_path}/out", memory=None, device="cpu")
+
+
+def engine(**values: Any) -> RayEngine:
+    defaults: dict[str, Any] = {"num_actors": 2, "cpus_per_actor": 1, "jobs_per_task": 2}
+    return RayEngine(address=None, **defaults | values)
+
+
+def actors() -> list[int]:
+    """Processes below this one that have a network."""
+
+    def is_below(pid: int) -> bool:
+        status = Path(f"/proc/{pid}/status").read_text()
+        parent = int(status.split("PPid:")[1].split()[0])
+        return parent == os.getpid() or (parent > 1 and is_below(parent))
+
+    named = subprocess.run(["pgrep", "-f", "ray::MapWorker"], capture_output=True, text=True)
+    return [pid for pid in map(int, named.stdout.split()) if is_below(pid)]
+
+
+def test_every_picture_is_there_once_though_an_actor_is_killed(
+    jobs: list[Job], worker: Worker, tmp_path: Path
+):
+    Path(jobs[7].source).write_bytes(b"no picture")
+    rows: list[Result] = []
+    for row in engine().run(jobs, worker):
+        rows.append(row)
+        if len(rows) == 2:
+            assert len(actors()) == 2
+            os.kill(actors()[0], signal.SIGKILL)
+    assert sorted(row.output for row in rows) == [job.target for job in jobs]
+    assert [row.input for row in rows if row.error] == ["07.png"]
+    assert "cannot be read: not a known image format" in rows[-1].error  # after a second try
+    for row in rows[:-1]:
+        assert read_image(tmp_path / "out" / row.output).shape == (80, 80, 3)
+
+
+def test_a_picture_that_no_actor_survives_is_a_row(
+    jobs: list[Job], worker: Worker, monkeypatch: pytest.MonkeyPatch
+):
+    class Deadly(Worker):  # inside, so that Ray sends its code along
+        def read(self, job: Job) -> Any:
+            if job.name == "02.png":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().read(job)
+
+    monkeypatch.setattr("asrgan.inference.jobs.cluster._NUM_LOST_TASKS", 0)
+    deadly = Deadly(**{field.name: getattr(worker, field.name) for field in fields(worker)})
+    rows = {row.input: row.error for row in engine().run(jobs[:4], deadly)}
+    lost = "the process died that enlarged it"
+    assert rows == {"00.png": "", "01.png": "", "02.png": lost, "03.png": ""}
+
+
+def test_a_network_that_cannot_be_opened_is_the_end(jobs: list[Job], worker: Worker):
+    worker = replace(worker, recipe=replace(worker.recipe, precision="float33"))
+    with pytest.raises(UserError, match=r"`precision` \(=float33\)"):
+        list(engine(num_actors=1).run(jobs, worker))
+
+
+def test_numbers_have_to_be_positive():
+    with pytest.raises(UserError, match=r"`ray\.cpus_per_actor` \(=0\) must be at least 1"):
+        engine(cpus_per_actor=0)
