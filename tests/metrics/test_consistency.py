@@ -5,7 +5,7 @@ from skimage import data, metrics
 
 from asrgan.imaging import bicubic_downscale, bicubic_upscale, to_tensor
 from asrgan.metrics import consistency
-from asrgan.metrics.low_resolution import reduce_bicubic
+from asrgan.metrics.low_resolution import reduce_area, reduce_bicubic
 
 HR = to_tensor(data.chelsea()[40:120, 100:220])[None]
 LR = bicubic_downscale(HR, scale=4)
@@ -40,6 +40,9 @@ def test_each_picture_has_its_own_value():
 def test_strips_are_reduced_as_the_whole_picture_is(scale: int):
     image = torch.rand(1, 3, scale * 150, scale * 5, generator=torch.Generator().manual_seed(0))
     assert reduce_bicubic(image, scale=scale).equal(bicubic_downscale(image, scale=scale))
+    levels = image.mul(255).round().div(255)
+    areas = levels.unflatten(-1, (-1, scale)).unflatten(-3, (-1, scale)).mean(dim=(-1, -3))
+    torch.testing.assert_close(reduce_area(image, scale=scale), areas)
 
 
 def test_sizes_that_do_not_fit_together_are_refused():

@@ -13,6 +13,8 @@ from asrgan.metrics import (
     LPIPS,
     METRICS,
     Protocol,
+    blockiness,
+    colour_patches,
     colour_shift,
     consistency,
     ms_ssim_y,
@@ -20,6 +22,7 @@ from asrgan.metrics import (
     open_pristine_model,
     psnr_rgb,
     psnr_y,
+    ringing,
     ssim_rgb,
     ssim_y,
 )
@@ -33,6 +36,9 @@ WITHOUT_HR = (
     "consistency_db",
     "colour_shift",
     "niqe",
+    "blockiness",
+    "ringing",
+    "colour_patches",
 )
 
 
@@ -71,6 +77,8 @@ def test_a_row_holds_every_metric_of_its_image_in_the_order_of_the_tables(pristi
     columns.append(LPIPS(network="squeeze")(SR, HR))
     columns += [metric(SR, LR, scale=4) for metric in (consistency, colour_shift)]
     columns.append(niqe(SR, model=open_pristine_model(pristine_file)))
+    columns.append(blockiness(SR, scale=4))
+    columns += [metric(SR, LR, scale=4) for metric in (ringing, colour_patches)]
     assert [tuple(row) for row in rows] == [(*WITH_HR, *WITHOUT_HR)] * 2
     assert protocol.metrics == (*WITH_HR, *WITHOUT_HR)
     for values, expected in zip(rows, torch.stack(columns, dim=1), strict=True):
@@ -121,11 +129,11 @@ def test_a_metric_without_weights_is_left_out_with_one_line_that_says_what_is_mi
 
 @pytest.mark.usefixtures("cache")
 def test_pictures_too_small_for_a_metric_have_no_value_there(pristine_file: Path):
-    names = ["ssim_y", "ms_ssim_y", "lpips_squeeze", "niqe", "colour_shift"]
+    names = ["ssim_y", "ms_ssim_y", "lpips_squeeze", "niqe", "blockiness", "ringing"]
     protocol = Protocol(scale=4, metrics=names, niqe=pristine_file)
     assert protocol.minimum_size_px == 11 + 2 * 4
     (row,) = protocol(SR[:1, :, :28], hr_image=HR[:1, :, :28], lr_image=LR[:1, :, :7])
-    assert {name for name, value in row.items() if value is not None} == {"ssim_y", "colour_shift"}
+    assert {name for name, value in row.items() if value is not None} == {"ssim_y", "ringing"}
 
 
 def test_pictures_too_small_for_ssim_are_refused():
@@ -151,7 +159,7 @@ def test_the_description_tells_the_scale_and_each_metric():
 
 
 def test_a_gradient_of_the_picture_is_no_obstacle():
-    protocol = Protocol(scale=4, metrics=["psnr_y_db", *WITHOUT_HR[:2]])
+    protocol = Protocol(scale=4, metrics=["psnr_y_db", *WITHOUT_HR[:2], *WITHOUT_HR[3:]])
     rows = protocol(SR.clone().requires_grad_(), hr_image=HR, lr_image=LR)
     assert rows == protocol(SR, hr_image=HR, lr_image=LR)
 

@@ -1,7 +1,9 @@
 """How good a picture is: pure functions, networks, and the one protocol of all tables."""
 
-from asrgan.metrics.colour import colour_shift
+from asrgan.metrics.blocking import blockiness, blockiness_map
+from asrgan.metrics.colour import colour_patch_map, colour_patches, colour_shift
 from asrgan.metrics.consistency import consistency
+from asrgan.metrics.edges import ringing, ringing_map
 from asrgan.metrics.full_reference import ms_ssim_y, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from asrgan.metrics.naturalness import PristineModel, niqe, open_pristine_model
 from asrgan.metrics.perceptual import DISTS, LPIPS
@@ -14,6 +16,10 @@ __all__ = [
     "Metric",
     "PristineModel",
     "Protocol",
+    "blockiness",
+    "blockiness_map",
+    "colour_patch_map",
+    "colour_patches",
     "colour_shift",
     "consistency",
     "ms_ssim_y",
@@ -21,6 +27,8 @@ __all__ = [
     "open_pristine_model",
     "psnr_rgb",
     "psnr_y",
+    "ringing",
+    "ringing_map",
     "ssim_rgb",
     "ssim_y",
 ]

@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from asrgan.imaging import bicubic_downscale
+from asrgan.imaging import bicubic_downscale, quantize
 from asrgan.metrics.tiles import spans
 
 _STRIP_ROWS = 64  # of LR
@@ -32,6 +33,21 @@ def reduce_bicubic(sr_image: Tensor, *, scale: int) -> Tensor:
         [
             bicubic_downscale(sr_image[..., span.read, :], scale=scale)[..., span.kept(scale), :]
             for span in spans(height, keep_px=_STRIP_ROWS * scale, margin_px=margin_px)
+        ],
+        dim=-2,
+    )
+
+
+def reduce_area(sr_image: Tensor, *, scale: int) -> Tensor:
+    """The mean of the px that lie in each px of LR, of a picture rounded to 8 bits.
+
+    Unlike the bicubic reduction it adds no overshoot of its own.
+    """
+    height = sr_image.shape[-2]
+    return torch.cat(
+        [
+            F.avg_pool2d(quantize(sr_image[..., span.read, :]), scale)
+            for span in spans(height, keep_px=_STRIP_ROWS * scale, margin_px=0)
         ],
         dim=-2,
     )

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from asrgan.downloads import WeightsUnavailableError
 from asrgan.errors import UserError
-from asrgan.metrics.colour import colour_shift
+from asrgan.metrics.blocking import blockiness
+from asrgan.metrics.colour import colour_patches, colour_shift
 from asrgan.metrics.consistency import consistency
+from asrgan.metrics.edges import ringing
 from asrgan.metrics.full_reference import (
     MS_SSIM_MINIMUM_PX,
     SSIM_WINDOW_PX,
@@ -72,6 +74,22 @@ _IN_ORDER = (
     ),
     _without_hr("colour_shift", "mean CIEDE2000 of SR reduced again to LR", is_higher_better=False),
     _without_hr("niqe", "NIQE of Y, whole blocks of 96 px", is_higher_better=False),
+    _without_hr(
+        "blockiness",
+        "steps on the grid of LR's JPEG blocks beyond those beside it, grey levels",
+        is_higher_better=False,
+        digits=3,
+    ),
+    _without_hr(
+        "ringing",
+        "swing beside strong edges beyond LR's, % of the edges' height",
+        is_higher_better=False,
+    ),
+    _without_hr(
+        "colour_patches",
+        "area of patches whose chroma is more than 5 (CIELAB) off LR's, %",
+        is_higher_better=False,
+    ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _IN_ORDER}
 """Every column that can be asked for, in the order of a table."""
@@ -222,6 +240,12 @@ class Protocol:
             case "niqe":
                 model = open_pristine_model(self._niqe_file)
                 return _Measure(lambda sr_image, _: niqe(sr_image, model=model))
+            case "blockiness":
+                return _Measure(lambda sr_image, _: blockiness(sr_image, scale=scale))
+            case "ringing":
+                return _Measure(partial(ringing, scale=scale))
+            case "colour_patches":
+                return _Measure(partial(colour_patches, scale=scale))
             case _:
                 network = LPIPS(network=name.removeprefix("lpips_"))
                 return _Measure(self._keep(network), NETWORK_MINIMUM_PX)
