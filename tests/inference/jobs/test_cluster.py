@@ -58,7 +58,8 @@ def actors() -> list[int]:
         parent = int(status.split("PPid:")[1].split()[0])
         return parent == os.getpid() or (parent > 1 and is_below(parent))
 
-    named = subprocess.run(["pgrep", "-f", "ray::MapWorker"], capture_output=True, text=True)
+    command = ["pgrep", "-f", "ray::MapWorker"]
+    named = subprocess.run(command, check=False, capture_output=True, text=True)
     return [pid for pid in map(int, named.stdout.split()) if is_below(pid)]
 
 

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from asrgan.errors import InterruptedRunError
 from asrgan.inference.jobs.listing import Job
 from asrgan.inference.jobs.results import Result
 from asrgan.inference.jobs.worker import Worker
@@ -42,11 +41,17 @@ class LocalEngine:
                     reading = reader.submit(worker.read, upcoming.popleft()) if upcoming else None
                     worker.enlarge(work)
                     if len(writing) == num_writers:
-                        yield writing.popleft().result()
+                        yield _first(writing)
                     writing.append(writers.submit(worker.write, work))
-            except (KeyboardInterrupt, InterruptedRunError):
+                while writing:
+                    yield _first(writing)
+            except KeyboardInterrupt:
                 while writing:  # what has been computed is not lost
-                    yield writing.popleft().result()
+                    yield _first(writing)
                 raise
-            while writing:
-                yield writing.popleft().result()
+
+
+def _first(writing: deque[Future[Result]]) -> Result:
+    result = writing[0].result()
+    writing.popleft()  # only now: an interruption of the wait would lose it
+    return result
