@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from asrgan import evaluate
 from asrgan.configuration import compose
 from asrgan.data import Benchmark
-from asrgan.errors import RequirementsMissedError, UserError
+from asrgan.errors import DivergedError, RequirementsMissedError, UserError
 from asrgan.imaging import bicubic_upscale, read_image, to_array, write_image
 from asrgan.models import SRGANGenerator, save_generator
 
@@ -194,6 +194,32 @@ def test_a_benchmark_of_damaged_pictures_is_an_error_after_the_others_are_writte
     with pytest.raises(UserError, match="no picture of broken can be scored"):
         run(tmp_path / "o", "models=[bicubic]", f"benchmarks=[{broken},{good}]")
     assert [row["benchmark"] for row in read_rows(tmp_path / "o" / "summary.csv")] == ["Val"]
+
+
+def test_a_model_that_makes_no_numbers_is_an_error(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+):
+    nothing = torch.full((3, 40, 48), float("nan"))
+    monkeypatch.setattr("asrgan.inference.Upscaler.upscale", lambda *_: nothing)
+    with pytest.raises(DivergedError, match=r"^bicubic makes values that are no numbers of left"):
+        run(tmp_path / "o", "models=[bicubic]", f"benchmarks=[{photographs}/Val]")
+
+
+def test_a_picture_that_a_model_cannot_enlarge_is_left_out_with_the_reason(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def enlarge(_: object, lr_image: torch.Tensor) -> torch.Tensor:
+        if lr_image.shape[-1] == 18:
+            raise UserError("too large for `memory` (=1KiB).")
+        return bicubic_upscale(lr_image[None], scale=4)[0]
+
+    monkeypatch.setattr("asrgan.inference.Upscaler.upscale", enlarge)
+    shutil.copytree(photographs / "Val", tmp_path / "mixed")
+    shutil.copy(photographs / "train" / "coffee.png", tmp_path / "mixed")
+    rows = run(tmp_path / "o", "models=[bicubic]", f"benchmarks=[{tmp_path}/mixed]")
+    assert [row["image"] for row in rows] == ["left", "right"]
+    text = (tmp_path / "o" / "summary.md").read_text("utf-8")
+    assert "Left out: coffee: too large for `memory` (=1KiB)." in text
 
 
 def test_results_that_would_not_fit_into_memory_are_left_out(tmp_path: Path, photographs: Path):

@@ -22,7 +22,7 @@ class FailedPicturesError(UserError):
 
 
 class DivergedError(UserError):
-    """A loss that is no longer a finite number."""
+    """A loss, or a network's result, that is no longer a finite number."""
 
     exit_code = 1
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from asrgan.data import Benchmark, BenchmarkImage, OriginalImage, Originals
 from asrgan.engine import Processes
-from asrgan.errors import UserError
+from asrgan.errors import DivergedError, UnreadableImageError, UserError
 from asrgan.imaging import to_array, write_image
 from asrgan.metrics import Protocol
 from asrgan.studies.figures import Picture
@@ -61,6 +61,10 @@ def score(
     Returns:
         All scores at the first process, None at the others. A picture that is damaged, or that a
         model cannot enlarge, has no row for any model; the reason is in ``left_out``.
+
+    Raises:
+        DivergedError: a model whose results are not finite. Such a picture must not be left out: a
+            model would be judged by those that it does not spoil.
     """
     scored: list[tuple[tuple[int, int, int], Row]] = []
     damaged: list[tuple[tuple[int, int], str]] = []
@@ -75,19 +79,19 @@ def score(
     with bar, torch.inference_mode():
         for b, i in own:
             benchmark = benchmarks[b]
-            versions: dict[str, Picture] = {}
-            values: dict[str, dict[str, float | None]] = {}
             try:
                 image = benchmark[i]
-                for model, enlarge in models.items():
-                    sr_image = enlarge(image.lr_image)
-                    values[model] = _judge(protocol, image, sr_image, device=device)
-                    versions[model] = to_array(sr_image)
-                    bar.update()
-            except UserError as error:  # of this picture; others can be scored
+                versions, values = _apply(models, image, protocol, device=device)
+            except DivergedError:
+                raise
+            except UnreadableImageError as error:
                 damaged.append(((b, i), str(error)))
-                bar.update(len(models) - len(values))
                 continue
+            except UserError as error:  # of this picture; others can be scored
+                damaged.append(((b, i), f"{benchmark.names[i]}: {error}"))
+                continue
+            finally:
+                bar.update(len(models))
             for m, model in enumerate(models):
                 names = {"model": model, "benchmark": benchmark.name, "image": image.name}
                 scored.append(((m, b, i), names | values[model]))
@@ -99,19 +103,27 @@ def score(
     return _collect(scored, damaged, benchmarks, galleries, processes)
 
 
-def _judge(
-    protocol: Protocol,
+def _apply(
+    models: Mapping[str, Model],
     image: BenchmarkImage | OriginalImage,
-    sr_image: Tensor,
+    protocol: Protocol,
     *,
     device: torch.device,
-) -> dict[str, float | None]:
-    hr_image = image.hr_image if isinstance(image, BenchmarkImage) else None
-    return protocol(
-        sr_image[None].to(device),
-        hr_image=None if hr_image is None else hr_image[None].to(device),
-        lr_image=image.lr_image[None].to(device),
-    )[0]
+) -> tuple[dict[str, Picture], dict[str, dict[str, float | None]]]:
+    """Each model's version of a picture, and its values."""
+    versions: dict[str, Picture] = {}
+    values: dict[str, dict[str, float | None]] = {}
+    hr_image = image.hr_image[None].to(device) if isinstance(image, BenchmarkImage) else None
+    lr_image = image.lr_image[None].to(device)
+    for model, enlarge in models.items():
+        sr_image = enlarge(image.lr_image)
+        if not sr_image.isfinite().all():
+            raise DivergedError(
+                f"{model} makes values that are no numbers of {image.name}; leave this model out."
+            )
+        (values[model],) = protocol(sr_image[None].to(device), hr_image=hr_image, lr_image=lr_image)
+        versions[model] = to_array(sr_image)
+    return versions, values
 
 
 def _collect(
