@@ -65,6 +65,8 @@ _MAY_CHANGE = (
     "max_iterations",
     "validate_every",
     "checkpoint_every",
+    "on_nonfinite",
+    "nonfinite_limit",
     "trainer",
     "logger",
     "generator.weights",
@@ -182,6 +184,8 @@ def _build_module(
         validation_names=data.validation_names,
         protocol=protocol,
         log_every=config.trainer.log_every,
+        on_nonfinite=config.on_nonfinite,
+        nonfinite_limit=config.nonfinite_limit,
         channels_last=config.trainer.channels_last,
     )
 
@@ -275,6 +279,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",  # `data.num_workers` is the user's choice
         ".*overridden `on_after_batch_transfer` in `LightningModule`.*",  # LR is made there
         ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 with torch 2.15
+        ".*lr_scheduler.step.* before `optimizer.step.*",  # the first batches were skipped
         "Total length of `.*Loader` across ranks is zero.*",  # only a validation is left
     ):
         warnings.filterwarnings("ignore", message)

@@ -30,11 +30,15 @@ OVERRIDES = [
 ]
 
 
-def train(photographs: Path, output_dir: Path, *overrides: str) -> dict[str, torch.Tensor]:
+def train(
+    photographs: Path,
+    output_dir: Path,
+    *overrides: str,
+    program: tuple[str, ...] = ("-m", "asrgan"),
+) -> dict[str, torch.Tensor]:
     command = [
         sys.executable,
-        "-m",
-        "asrgan",
+        *program,
         "train",
         f"data.train={photographs}/train",
         f"data.validation={photographs}/train",  # three for two: one is seen twice, counted once
@@ -70,3 +74,39 @@ def test_two_processes_train_what_one_trains_with_the_same_pictures(
         assert bool(ours[column]) == bool(theirs[column])
         if ours[column]:  # each image counted once, whichever process saw it
             assert float(theirs[column]) == pytest.approx(float(ours[column]), abs=1e-2)
+
+
+# The pixel loss of the second batch is infinite in one process.
+BROKEN = """
+import os
+from asrgan import cli
+from asrgan.losses import L1Loss
+
+forward, training_calls = L1Loss.forward, []
+
+def broken(self, sr_image, hr_image):
+    loss = forward(self, sr_image, hr_image)
+    if sr_image.requires_grad:
+        training_calls.append(1)
+        is_here = os.environ.get("LOCAL_RANK", "0") == "{rank}"
+        if is_here and len(training_calls) == 2:
+            return loss * float("inf")
+    return loss
+
+L1Loss.forward = broken
+cli.main()
+"""
+
+
+def test_all_processes_skip_the_batch_that_one_finds_not_finite(photographs: Path, tmp_path: Path):
+    runs = {"one": ["data.batch_size=4"], "two": ["data.batch_size=2", "trainer.devices=2"]}
+    states = {}
+    for rank, (name, overrides) in enumerate(runs.items()):
+        program = tmp_path / f"{name}.py"
+        program.write_text(BROKEN.replace("{rank}", str(rank)))
+        overrides += ["on_nonfinite=skip", "trainer.log_every=4"]
+        states[name] = train(photographs, tmp_path / name, *overrides, program=(str(program),))
+        with (tmp_path / name / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            assert next(csv.DictReader(file))["train/skipped"] == "1"
+    for key, value in states["one"].items():
+        torch.testing.assert_close(states["two"][key], value, rtol=1e-3, atol=1e-4, msg=key)

@@ -83,6 +83,8 @@ def make_module(
         "validation_names": [],
         "protocol": Protocol(scale=4, metrics=["psnr_y_db"]),
         "log_every": 1,
+        "on_nonfinite": "stop",
+        "nonfinite_limit": 2,
         "channels_last": False,
     }
     return module_class(**(settings | changes))
@@ -415,6 +417,114 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_iteration(
         fit(module, iterations=5)
 
 
+class BrokenAt(NonSaturatingLoss):
+    """One of its losses, or its slope, is not finite in some of its calls."""
+
+    def __init__(self, broken: str, *, calls: Sequence[int]) -> None:
+        super().__init__(weight=1e-2)
+        self.broken, self.calls, self.called = broken, calls, 0
+
+    def generator_loss(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
+        self.called += 1
+        loss = super().generator_loss(real_logits, fake_logits)
+        return self._break("generator", loss)
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return self._break("discriminator", super().discriminator_loss(real_logits, fake_logits))
+
+    def _break(self, network: str, loss: Tensor) -> Tensor:
+        if self.called not in self.calls:
+            return loss
+        if self.broken == f"slope of {network}":
+            return loss + (loss - loss).sqrt()
+        return loss * float("inf") if self.broken == network else loss
+
+
+class States(Callback):
+    """Everything that training changes, after each iteration."""
+
+    def __init__(self) -> None:
+        self.after: list[dict[str, Tensor]] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
+    ) -> None:
+        state = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
+        for number, optimizer in enumerate(trainer.optimizers):
+            for index, moments in optimizer.state_dict()["state"].items():
+                state |= {f"{number}.{index}.{k}": v.clone() for k, v in moments.items()}
+        self.after.append(state)
+
+    def changed(self, iteration: int) -> set[str]:
+        before, after = self.after[iteration - 2], self.after[iteration - 1]
+        return {name for name in after if not torch.equal(after[name], before[name])}
+
+
+@pytest.mark.parametrize("broken", ["generator", "slope of generator"])
+def test_a_batch_without_a_finite_loss_of_the_generator_is_skipped_without_a_trace(
+    fit: Callable[..., pl.Trainer], caplog: pytest.LogCaptureFixture, broken: str
+):
+    states = States()
+    generator = make_generator(spectral_norm=True)
+    adversarial_loss = BrokenAt(broken, calls=[3])
+    module = make_module(
+        generator=generator, adversarial_loss=adversarial_loss, on_nonfinite="skip"
+    )
+    fit(module, iterations=4, callbacks=(states,))
+    assert states.changed(3) == set()
+    assert {"generator.blocks.0.norm1.running_mean", "0.0.step", "1.0.step"} <= states.changed(4)
+    assert module.num_skipped == 1
+    name = "loss_g/total" if broken == "generator" else "gradient_norm/generator"
+    assert f"`train/{name}` is not finite at iteration 3: the batch is skipped." in caplog.text
+    assert module.iteration == 4
+
+
+@pytest.mark.parametrize("broken", ["discriminator", "slope of discriminator"])
+def test_a_loss_of_the_discriminator_that_is_not_finite_leaves_the_generators_step(
+    fit: Callable[..., pl.Trainer], broken: str
+):
+    states = States()
+    adversarial_loss = BrokenAt(broken, calls=[2])
+    fit(
+        make_module(adversarial_loss=adversarial_loss, on_nonfinite="skip"),
+        iterations=3,
+        callbacks=(states,),
+    )
+    parts = {name.split(".")[0] for name in states.changed(2)}
+    assert {"generator", "averaged_generator", "0"} <= parts
+    assert "1" not in parts  # D's moments
+    in_d = {name for name in states.changed(2) if name.startswith("discriminator")}
+    assert all("running" in n or "num_batches" in n for n in in_d)  # of the generator's own step
+    assert {name.split(".")[0] for name in states.changed(3)} >= {"discriminator", "1"}
+
+
+@pytest.mark.parametrize("call", [3, 4])
+def test_a_skipped_batch_takes_the_gradients_along_that_wait_for_its_step(
+    fit: Callable[..., pl.Trainer], call: int
+):
+    states = States()
+    module = make_module(
+        adversarial_loss=BrokenAt("generator", calls=[call]),
+        optimization=make_optimization(accumulate=2),
+        on_nonfinite="skip",
+    )
+    fit(module, iterations=6, callbacks=(states,))
+    stepped = {"0.0.step", "1.0.step"} <= states.changed(4)
+    assert stepped == (call == 3)  # of batch 4 alone
+    assert {"0.0.step", "1.0.step"} <= states.changed(6)
+
+
+def test_more_skipped_batches_than_allowed_end_the_run(fit: Callable[..., pl.Trainer]):
+    module = make_module(
+        adversarial_loss=BrokenAt("generator", calls=range(2, 9)), on_nonfinite="skip"
+    )
+    with pytest.raises(
+        DivergedError,
+        match=r"`train/loss_g/total` was not finite at iteration 4, and .* \(=2\) iterations",
+    ):
+        fit(module, iterations=8)
+
+
 def test_validation_scores_are_those_of_the_protocol(
     fit: Callable[..., pl.Trainer], photographs: Path
 ):
@@ -440,6 +550,7 @@ def test_validation_scores_are_those_of_the_protocol(
             {"discriminator": None, "adversarial_loss": None, "content_losses": {}},
             "`loss` must name at least one loss",
         ),
+        ({"on_nonfinite": "ignore"}, r"`on_nonfinite` \(=ignore\) must be stop or skip"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(changes: Mapping[str, Any], message: str):

@@ -1,10 +1,11 @@
 """The training of a super-resolution network, with or without a discriminator."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -32,9 +33,11 @@ from asrgan.models import (
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
 
+log = logging.getLogger(__name__)
+
 _REMEDIES = (
     "try a lower optimizer.generator.lr, optimizer.gradient_clip_norm=1 or"
-    " trainer.precision=32-true."
+    " trainer.precision=32-true"
 )
 
 
@@ -81,6 +84,10 @@ class Batch(NamedTuple):
     hr_image: Tensor
 
 
+class _NotFiniteError(Exception):
+    """Ends an iteration that is to be skipped; names the value."""
+
+
 class SuperResolution(pl.LightningModule):
     """Trains a generator on content losses and, with a discriminator, on an adversarial one.
 
@@ -98,10 +105,15 @@ class SuperResolution(pl.LightningModule):
         validation_names: a name for each validation loader.
         protocol: the validation metrics.
         log_every: iterations between two rows of training values.
+        on_nonfinite: what becomes of a loss or gradient that is not finite: ``stop`` ends the run;
+            ``skip`` ends the iteration, takes back what the batch has left in the networks'
+            statistics, and drops gradients that wait for their step.
+        nonfinite_limit: iterations that may end like that; one more ends the run.
         channels_last: memory layout of networks and images.
 
     Raises:
-        UserError: a discriminator without an adversarial loss or the reverse; nothing to minimize.
+        UserError: a discriminator without an adversarial loss or the reverse; nothing to minimize;
+            an unknown ``on_nonfinite``.
 
     Source: Ledig et al. 2017, section 2.1; Goodfellow et al. 2014, algorithm 1.
     """
@@ -118,6 +130,8 @@ class SuperResolution(pl.LightningModule):
         validation_names: Sequence[str],
         protocol: Protocol,
         log_every: int,
+        on_nonfinite: Literal["stop", "skip"],
+        nonfinite_limit: int,
         channels_last: bool,
     ) -> None:
         super().__init__()
@@ -127,6 +141,8 @@ class SuperResolution(pl.LightningModule):
             )
         if not content_losses and adversarial_loss is None:
             raise UserError("`loss` must name at least one loss; try loss/pixel=l1.")
+        if on_nonfinite not in ("stop", "skip"):
+            raise UserError(f"`on_nonfinite` (={on_nonfinite}) must be stop or skip.")
         self.automatic_optimization = False
         self.iteration = 0
         self.is_validation_due = False  # true while it runs: a checkpoint of then starts with it
@@ -144,9 +160,13 @@ class SuperResolution(pl.LightningModule):
         self.validation_names = list(validation_names)
         self.protocol = protocol
         self.log_every = log_every
+        self.on_nonfinite = on_nonfinite
+        self.nonfinite_limit = nonfinite_limit
+        self.num_skipped = 0
         self.validation_scores: dict[str, float] = {}
         self._memory_format = memory_format
         self._means = RunningMeans()
+        self._kept_statistics: list[tuple[Tensor, Tensor]] = []
         scores = [*protocol.metrics, *(f"loss_{name}" for name in content_losses), "content_loss"]
         # These gather sums and counts of all processes, so each image counts once.
         self._validation_means = [
@@ -174,32 +194,32 @@ class SuperResolution(pl.LightningModule):
         return Batch(lr_image.contiguous(memory_format=self._memory_format), hr_image)
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
-        """One iteration: G's step, D's step on the same pictures, and the average of G."""
+        """One iteration: G's step and the average of G, then D's step on the same pictures."""
         del batch_index
-        if self._is_generators_turn:
-            sr_image = self.generator(batch.lr_image)  # once; D sees it detached
-            self._step_generator(sr_image, batch.hr_image)
-        else:
-            with torch.no_grad():
-                sr_image = self.generator(batch.lr_image)
-        if self.discriminator is not None:
-            self._step_discriminator(sr_image.detach(), batch.hr_image)
-        if self._completes_a_step:
+        try:
+            self._keep_statistics()
             if self._is_generators_turn:
-                update_average(
-                    self.averaged_generator,
-                    self.generator,
-                    decay=self.optimization.average_decay,
-                )
+                sr_image = self.generator(batch.lr_image)  # once; D sees it detached
+                self._step_generator(sr_image, batch.hr_image)
+                self._average_generator()
+            else:
+                with torch.no_grad():
+                    sr_image = self.generator(batch.lr_image)
+            if self.discriminator is not None:
+                self._keep_statistics()
+                self._step_discriminator(sr_image.detach(), batch.hr_image)
+        except _NotFiniteError as error:
+            self._skip(error)
+        if self._completes_a_step:
             self._step_schedules()
         self.iteration += 1
         self._report(len(batch.hr_image))
 
     def _step_generator(self, sr_image: Tensor, hr_image: Tensor) -> None:
         total = sr_image.new_zeros((), dtype=torch.float32)
-        for name, value in self._content_values(sr_image, hr_image).items():
+        values = self._content_values(sr_image, hr_image)
+        for name, value in values.items():
             total = total + self._content_weights[name] * value
-            self._means.add(f"train/loss_g/{name}", value)
         if self.discriminator is not None and self.adversarial_loss is not None:
             # No parameter of D changes here. Its running statistics do: it stays in training mode.
             self.discriminator.requires_grad_(False)
@@ -211,8 +231,11 @@ class SuperResolution(pl.LightningModule):
             value = self.adversarial_loss.generator_loss(real_logits, fake_logits)
             self.discriminator.requires_grad_(True)
             total = total + self.adversarial_loss.weight * value
-            self._means.add("train/loss_g/adversarial", value)
-        self._means.add("train/loss_g/total", total)
+            values["adversarial"] = value
+        values["total"] = total
+        self._require_finite("train/loss_g/total", total)
+        for name, value in values.items():
+            self._means.add(f"train/loss_g/{name}", value)
         self._descend(self._optimizers[0], total)
 
     def _step_discriminator(self, sr_image: Tensor, hr_image: Tensor) -> None:
@@ -221,6 +244,7 @@ class SuperResolution(pl.LightningModule):
         real_logits = self.discriminator(hr_image)
         fake_logits = self.discriminator(sr_image)
         loss = self.adversarial_loss.discriminator_loss(real_logits, fake_logits)
+        self._require_finite("train/loss_d/total", loss)
         self._means.add("train/loss_d/total", loss)
         self._means.add("train/d_real", torch.sigmoid(real_logits.detach().float()).mean())
         self._means.add("train/d_fake", torch.sigmoid(fake_logits.detach().float()).mean())
@@ -232,6 +256,7 @@ class SuperResolution(pl.LightningModule):
     def _descend(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
         self.manual_backward(loss / self.optimization.accumulate)
         if self._completes_a_step:
+            self._require_finite_gradient(optimizer)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -243,8 +268,13 @@ class SuperResolution(pl.LightningModule):
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
-        name = "generator" if optimizer is self._optimizers[0].optimizer else "discriminator"
-        self._means.add(f"train/gradient_norm/{name}", norm)
+        self._means.add(_gradient_norm_of(optimizer, self._optimizers), norm)
+
+    def _average_generator(self) -> None:
+        if self._completes_a_step:
+            update_average(
+                self.averaged_generator, self.generator, decay=self.optimization.average_decay
+            )
 
     def _step_schedules(self) -> None:
         schedules = self.lr_schedulers() or []
@@ -282,6 +312,45 @@ class SuperResolution(pl.LightningModule):
         pairs = zip(optimizers, factories, strict=True)
         return optimizers, [factory(optimizer) for optimizer, factory in pairs if factory]
 
+    # Where a loss is not finite, and is to be skipped
+
+    def _keep_statistics(self) -> None:
+        """Keeps what forward passes change: running statistics and singular vectors."""
+        if self.on_nonfinite == "skip":
+            networks = [self.generator, self.discriminator]
+            buffers = [b for network in networks if network is not None for b in network.buffers()]
+            self._kept_statistics = [(buffer, buffer.clone()) for buffer in buffers]
+
+    def _require_finite(self, name: str, value: Tensor) -> None:
+        """Ends the iteration in every process if the value of one of them is not finite."""
+        if self.on_nonfinite == "skip":
+            is_finite = bool(value.isfinite())
+            if self.trainer.world_size > 1:
+                is_finite = self.trainer.strategy.reduce_boolean_decision(is_finite, all=True)
+            if not is_finite:
+                raise _NotFiniteError(name)
+
+    def _require_finite_gradient(self, optimizer: LightningOptimizer) -> None:
+        # The scaler of 16-mixed looks at gradients itself: they may overflow until it has adapted.
+        if self.on_nonfinite == "skip" and self.trainer.precision != "16-mixed":
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            self._require_finite(_gradient_norm_of(optimizer.optimizer, self._optimizers), norm)
+
+    def _skip(self, error: "_NotFiniteError") -> None:
+        for buffer, kept in self._kept_statistics:
+            buffer.copy_(kept)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.num_skipped += 1
+        number = self.iteration + 1
+        if self.num_skipped > self.nonfinite_limit:
+            raise DivergedError(
+                f"`{error}` was not finite at iteration {number}, and `nonfinite_limit`"
+                f" (={self.nonfinite_limit}) iterations were skipped already; {_REMEDIES}."
+            )
+        log.warning("`%s` is not finite at iteration %d: the batch is skipped.", error, number)
+
     # What is reported
 
     def _report(self, num_images: int) -> None:
@@ -298,6 +367,8 @@ class SuperResolution(pl.LightningModule):
             values[f"train/learning_rate/{name}"] = optimizer.param_groups[0]["lr"]
         for name, layer in self._attention_layers().items():
             values[f"train/gamma/{name}"] = float(layer.gamma.detach())
+        if self.on_nonfinite == "skip":
+            values["train/skipped"] = self.num_skipped
         now_s = time.perf_counter()
         if self._last_write_s is not None:
             values["train/images_per_s"] = self._images_since_write / (now_s - self._last_write_s)
@@ -314,7 +385,7 @@ class SuperResolution(pl.LightningModule):
             if "/loss_" in name and not math.isfinite(value):
                 raise DivergedError(
                     f"`{name}` is no longer finite ({value}) at iteration {self.iteration};"
-                    f" {_REMEDIES}"
+                    f" {_REMEDIES}; on_nonfinite=skip leaves out single batches."
                 )
 
     def raise_if_broken(self) -> None:
@@ -327,7 +398,7 @@ class SuperResolution(pl.LightningModule):
         for name, tensor in self.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise DivergedError(
-                    f"`{name}` is no longer finite at iteration {self.iteration}; {_REMEDIES}"
+                    f"`{name}` is no longer finite at iteration {self.iteration}; {_REMEDIES}."
                 )
 
     def write(self, values: Mapping[str, float]) -> None:
@@ -424,6 +495,7 @@ class SuperResolution(pl.LightningModule):
         checkpoint["asrgan"] = {
             "iteration": self.iteration,
             "is_validation_due": self.is_validation_due,
+            "num_skipped": self.num_skipped,
             "means": self._means.state(),
         }
         checkpoint["asrgan_generator"] = {
@@ -435,4 +507,10 @@ class SuperResolution(pl.LightningModule):
         """Takes up the clock where the checkpoint left it."""
         self.iteration = checkpoint["asrgan"]["iteration"]
         self.is_validation_due = checkpoint["asrgan"]["is_validation_due"]
+        self.num_skipped = checkpoint["asrgan"]["num_skipped"]
         self._means.restore(checkpoint["asrgan"]["means"], device=self.device)
+
+
+def _gradient_norm_of(optimizer: Optimizer, optimizers: Sequence[LightningOptimizer]) -> str:
+    network = "generator" if optimizer is optimizers[0].optimizer else "discriminator"
+    return f"train/gradient_norm/{network}"
