@@ -255,4 +255,4 @@ def _reasons_for(path: Path | str) -> Generator[None]:
         if getattr(error, "errno", None) in _PASSING_ERRORS:
             raise
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableImageError(f"{path} cannot be read: {reason}.") from error
+        raise UnreadableImageError(f"{path} cannot be read: {reason.rstrip(' .')}.") from error
