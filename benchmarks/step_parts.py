@@ -18,7 +18,7 @@ import torch
 from hydra.utils import instantiate
 
 from asrgan.configuration import compose
-from asrgan.data import BicubicDegradation, Crops, Photographs
+from asrgan.data import BicubicDegradation, Crops, open_source
 from asrgan.engine import best_precision, start_average, update_average
 
 
@@ -136,11 +136,16 @@ def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
 
 def _loader(config: dict[str, Any]) -> Callable[[], object]:
     data = config["data"]
-    photographs = Photographs(
-        data["train"], minimum_size_px=data["crop_size_px"], cache_mib=data["cache_mib"]
+    source = open_source(
+        data["train"],
+        minimum_size_px=data["crop_size_px"],
+        cache_mib=data["cache_mib"],
+        shuffle_shards=data["shuffle_shards"],
+        stream_cache_dir=data["stream_cache_dir"],
+        stream_cache_mib=data["stream_cache_mib"],
     )
     crops = Crops(
-        photographs,
+        source,
         crop_size_px=data["crop_size_px"],
         seed=config["seed"],
         augmentation=instantiate(data["augmentation"], _convert_="all"),

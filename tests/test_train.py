@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -368,6 +369,24 @@ def test_a_mistake_is_told_before_anything_is_trained(
     with pytest.raises(Exception, match=message):
         run_training(tmp_path / "run", "max_iterations=4", *overrides)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_training_data_may_move_but_not_change(
+    run_training: Train, photographs: Path, tmp_path: Path
+):
+    shutil.copytree(photographs / "train", tmp_path / "photos")
+    whole = run_training(tmp_path / "whole", *FOR_LONGER, f"data.train={tmp_path}/photos")
+    first = f"data.train={tmp_path}/photos"
+    halves = run_training(tmp_path / "halves", *FOR_LONGER, "max_iterations=4", first)
+    moved = (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    shutil.copy(moved / "coffee.png", moved / "tea.png")
+    with pytest.raises(UserError, match=r"elsewhere\) holds other images than those .*halves was"):
+        run_training(halves, *FOR_LONGER, "resume=true", f"data.train={moved}")
+    (moved / "tea.png").unlink()
+    run_training(halves, *FOR_LONGER, "resume=true", f"data.train={moved}")
+    assert_equal_runs(whole, halves)
+    starts = json.loads((halves / "run.json").read_text(encoding="utf-8"))["starts"]
+    assert len({start["training_data"] for start in starts}) == 1
 
 
 def test_another_architecture_is_not_resumed(run_training: Train, tmp_path: Path):

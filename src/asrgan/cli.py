@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from asrgan.configuration import configuration_folder, explain, run_verb
 from asrgan.errors import UserError
 
-VERBS = ("train", "evaluate", "upscale", "export")
+VERBS = ("prepare", "train", "evaluate", "upscale", "export")
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
@@ -83,7 +83,9 @@ def _explain(error: Exception, *, verb: str) -> int:
     while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
         cause = cause.__cause__
     if isinstance(cause, UserError):
-        return _fail(str(cause), code=cause.exit_code)
+        # From a process of the loader it comes with the traceback before it.
+        message = str(cause).strip().rpartition(f"{type(cause).__name__}: ")[2]
+        return _fail(message, code=cause.exit_code)
     if isinstance(error, InstantiationException):
         return _fail(" ".join(str(error).split()), code=2)
     if isinstance(error, HydraException | OmegaConfBaseException):

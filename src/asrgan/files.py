@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all; what tells one set of files from another."""
 
+import hashlib
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def atomic_path(path: Path | str) -> Generator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):
+        if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:
@@ -52,3 +53,15 @@ def remove_unfinished(folder: Path) -> None:
     for path in folder.glob(".*"):
         if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):
             path.unlink()
+
+
+def listing_digest(folder: Path | str, paths: Iterable[Path]) -> str:
+    """A checksum of the names and sizes of files below a folder, which are not read.
+
+    Raises:
+        OSError: a file is gone.
+    """
+    sizes = sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths)
+    listing = "".join(f"{name}\0{size}\0" for name, size in sizes)
+    # A name need not be text.
+    return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()

@@ -4,12 +4,13 @@ Arrays are uint8 (H, W, 3), tensors are float in [0, 1] with channels first; bot
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,11 +25,18 @@ _RESIZED_ROWS = 128  # of a band at a time
 _CUBIC_RADIUS = 2  # half the width of the cubic kernel, in samples of the coarser grid
 
 
-def find_images(folder: Path | str) -> list[Path]:
+def find_images(
+    folder: Path | str, *, report: Callable[[Path, str], None] | None = None
+) -> list[Path]:
     """All image files below a folder, sorted by their path relative to it.
 
     Files are recognised by `IMAGE_SUFFIXES`; whatever is hidden (leading dot) is left out. Links to
     folders are followed, each folder once.
+
+    Args:
+        folder: searched with everything below it.
+        report: is told of each path that is passed over, and why: a clause. None: nobody is told,
+            and a folder that cannot be searched is an error.
 
     Raises:
         UserError: the folder does not exist or is a file, or a folder below it cannot be read.
@@ -38,19 +46,33 @@ def find_images(folder: Path | str) -> list[Path]:
         fault = "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"the image folder {folder} {fault}; give a folder of image files.")
 
+    def pass_over(path: Path, reason: str) -> None:
+        if report is not None:
+            report(path, reason)
+
     def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be searched: {error.strerror}.")
+        if report is None:
+            raise UserError(f"{error.filename} cannot be searched: {error.strerror}.")
+        report(Path(error.filename), f"cannot be searched: {error.strerror}")
 
     images: list[Path] = []
     seen: set[str] = set()
     for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(root)
-        # A linked folder may lie above itself.
-        folders[:] = [] if real in seen else [n for n in folders if not n.startswith(".")]
-        visible = [] if real in seen else [n for n in names if not n.startswith(".")]
+        if real in seen:  # a linked folder may lie above itself
+            pass_over(Path(root), "leads to a folder that is searched already")
+            folders.clear()
+            continue
         seen.add(real)
-        images += [Path(root, n) for n in visible if Path(n).suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(filter(Path.is_file, images), key=Path.as_posix)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(root, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                pass_over(path, "is no image file by its name")
+            elif not path.is_file():
+                pass_over(path, "leads to no file")
+            else:
+                images.append(path)
+    return sorted(images, key=Path.as_posix)
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
@@ -65,7 +87,16 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: as `read_picture`.
     """
-    colour = read_picture(path).with_bits(8).colour
+    return to_rgb(read_picture(path))
+
+
+def to_rgb(picture: Picture) -> NDArray[np.uint8]:
+    """The colours of a picture as 8-bit RGB: grey becomes RGB, 16 bits are rounded to 8.
+
+    Returns:
+        (H, W, 3).
+    """
+    colour = picture.with_bits(8).colour
     return colour if colour.ndim == 3 else colour[..., None].repeat(3, axis=-1)
 
 
@@ -217,6 +248,22 @@ def _taps(centre: float, ratio: float, height: int) -> tuple[int, Tensor]:
     inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
     weights = torch.where(x <= 1, inner, outer)
     return start, (weights / weights.sum()).float()
+
+
+def shrink(image: NDArray[np.uint8], *, factor: float) -> NDArray[np.uint8]:
+    """Antialiased bicubic reduction of a photograph by any factor, as Pillow makes it.
+
+    Args:
+        image: (H, W, 3).
+        factor: at least 1, which leaves the picture as it is.
+
+    Returns:
+        (round(H/factor), round(W/factor), 3), each side at least 1 px.
+    """
+    if factor == 1:
+        return image
+    height, width = (max(1, round(side / factor)) for side in image.shape[:2])
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _bicubic_resize(image: Tensor, size: tuple[int, int], margin: int) -> Tensor:

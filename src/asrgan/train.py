@@ -70,8 +70,10 @@ _MAY_CHANGE = (
     "trainer",
     "logger",
     "generator.weights",
+    "data.train",  # its content may not, see `_describe`
     "data.num_workers",
     "data.cache_mib",
+    "data.stream",
     "data.validation",
 )
 
@@ -95,7 +97,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
             )
         data = _build_data(config, protocol)
         module = _build_module(config, data, protocol, is_resumed=is_resumed)
-        origin = describe_run()
+        origin = {**describe_run(), "training_data": data.fingerprint}
         run_id = _describe(config, output_dir, origin)
         has_validation = bool(data.validation_names)
         trainer = _build_trainer(config, output_dir, run_id, origin, has_validation=has_validation)
@@ -261,6 +263,11 @@ def _describe(config: DictConfig, output_dir: Path, origin: dict[str, object]) -
     description: dict[str, Any] = {"run_id": uuid4().hex[:8], "seed": config.seed, "starts": []}
     if path.exists():
         description = json.loads(path.read_text(encoding="utf-8"))
+        if description["starts"][-1]["training_data"] != origin["training_data"]:
+            raise UserError(
+                f"`data.train` (={config.data.train}) holds other images than those {output_dir}"
+                " was trained on; put back what has changed, or take another output_dir."
+            )
     if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
         description["starts"].append(origin)
         with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""From folders of photographs to batches of crops, and from HR to LR."""
+"""From photographs to shards, from both to batches of crops, and from HR to LR."""
 
 from asrgan.data.benchmark import (
     Benchmark,
@@ -23,6 +23,11 @@ from asrgan.data.degradation import (
 )
 from asrgan.data.module import PhotographData
 from asrgan.data.photographs import Photographs
+from asrgan.data.preparation import Preparation
+from asrgan.data.shards import Shards
+from asrgan.data.sources import ImageSource, open_source
+from asrgan.data.storage import FolderStorage, StreamedStorage
+from asrgan.data.tiles import Tiling
 
 __all__ = [
     "Benchmark",
@@ -31,19 +36,26 @@ __all__ = [
     "CameraJPEGDegradation",
     "Crops",
     "Degradation",
+    "FolderStorage",
+    "ImageSource",
     "IterationBatches",
     "LightDegradation",
     "OriginalImage",
     "Originals",
     "PhotographData",
     "Photographs",
+    "Preparation",
     "RandomBlur",
     "RandomNoise",
     "RandomResize",
     "RandomSinc",
     "RealisticDegradation",
+    "Shards",
     "Stage",
+    "StreamedStorage",
+    "Tiling",
     "open_benchmark",
+    "open_source",
     "sample_numbers",
     "split_benchmark",
 ]

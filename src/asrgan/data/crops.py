@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from asrgan.data.photographs import Photographs
+from asrgan.data.sources import ImageSource
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import asks the network for newer versions
 import albumentations
@@ -22,11 +22,11 @@ _ORDER_STREAM, _CROP_STREAM = 0, 1
 class Crops(Dataset[Tensor]):
     """An endless row of augmented HR crops.
 
-    In each pass over the photographs every one gives one crop, in a new order. The same seed and
-    number give the same crop, whichever process asks for it, in whichever order.
+    In each pass over the images every one gives one crop, in a new order. The same seed and number
+    give the same crop, whichever process asks for it, in whichever order.
 
     Args:
-        photographs: where crops are taken from.
+        source: of the images that crops are taken from.
         crop_size_px: height and width of a crop, in HR pixels.
         seed: another seed gives other crops.
         augmentation: albumentations' transforms of the crop, which keep its size.
@@ -34,13 +34,13 @@ class Crops(Dataset[Tensor]):
 
     def __init__(
         self,
-        photographs: Photographs,
+        source: ImageSource,
         *,
         crop_size_px: int,
         seed: int,
         augmentation: Sequence[albumentations.BasicTransform] = (),
     ) -> None:
-        self._photographs = photographs
+        self._source = source
         self._seed = seed
         random_crop = albumentations.RandomCrop(height=crop_size_px, width=crop_size_px)
         self._transform = albumentations.Compose([random_crop, *augmentation])
@@ -49,11 +49,11 @@ class Crops(Dataset[Tensor]):
 
     def __getitem__(self, sample_number: int) -> Tensor:
         """The crop of a sample number (0, 1, 2 ... without end), uint8 (3, crop, crop)."""
-        epoch, place = divmod(sample_number, len(self._photographs))
+        epoch, place = divmod(sample_number, len(self._source))
         if epoch != self._epoch:
             generator = np.random.default_rng((self._seed, _ORDER_STREAM, epoch))
-            self._epoch, self._order = epoch, generator.permutation(len(self._photographs))
-        image = self._photographs.read(int(self._order[place]))
+            self._epoch, self._order = epoch, self._source.order(generator)
+        image = self._source.read(int(self._order[place]))
         # Compose.set_random_seed would give every transform the same numbers: flips would
         # come together. One shared generator makes them independent.
         generator = np.random.default_rng((self._seed, _CROP_STREAM, sample_number))

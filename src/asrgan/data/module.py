@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 
 from asrgan.data.benchmark import Benchmark, BenchmarkImage
 from asrgan.data.crops import Crops, IterationBatches
-from asrgan.data.photographs import Photographs
+from asrgan.data.sources import open_source
 from asrgan.errors import UserError
 
 _GRACE_S = 30  # for a training process to save and to end its workers, after SIGTERM
@@ -31,7 +31,7 @@ class PhotographData(LightningDataModule):
     counts its batches in ``iteration``, where training goes on.
 
     Args:
-        train: folder of HR photographs; None if nothing is trained.
+        train: what `open_source` takes; None if nothing is trained.
         validation: benchmark folders, see `Benchmark`; None: no validation.
         scale: integer factor between LR and HR.
         crop_size_px: height and width of a training crop, in HR pixels.
@@ -40,6 +40,9 @@ class PhotographData(LightningDataModule):
         seed: of crops and their order.
         max_iterations: number after the last iteration.
         cache_mib: see `Photographs`.
+        shuffle_shards: see `Shards`.
+        stream_cache_dir: see `StreamedStorage`.
+        stream_cache_mib: see `StreamedStorage`.
         augmentation: see `Crops`.
         validation_crop_size_px: see `Benchmark`.
         validation_limit: images of each benchmark; None: all.
@@ -47,10 +50,11 @@ class PhotographData(LightningDataModule):
 
     Attributes:
         validation_names: the benchmarks' names, in the order of the validation loaders.
+        fingerprint: of the images to train on, see `ImageSource`; None before `setup`.
 
     Raises:
         UserError: a crop that the scale does not divide, or two benchmarks of one name; from
-            `setup`: whatever `Photographs` and `Benchmark` find wrong, or nothing to train on.
+            `setup`: whatever `open_source` and `Benchmark` find wrong, or nothing to train on.
     """
 
     def __init__(
@@ -65,6 +69,9 @@ class PhotographData(LightningDataModule):
         seed: int,
         max_iterations: int,
         cache_mib: float,
+        shuffle_shards: int,
+        stream_cache_dir: str | Path,
+        stream_cache_mib: float,
         augmentation: Sequence[albumentations.BasicTransform],
         validation_crop_size_px: int | None,
         validation_limit: int | None,
@@ -91,7 +98,7 @@ class PhotographData(LightningDataModule):
                     f"two folders of `data.validation` are named {name}, and results are filed by "
                     "that name; rename one."
                 )
-        self._train_folder = train
+        self._train = train
         self._scale = scale
         self._crop_size_px = crop_size_px
         self._batch_size = batch_size
@@ -99,11 +106,15 @@ class PhotographData(LightningDataModule):
         self._seed = seed
         self._max_iterations = max_iterations
         self._cache_mib = cache_mib
+        self._shuffle_shards = shuffle_shards
+        self._stream_cache_dir = stream_cache_dir
+        self._stream_cache_mib = stream_cache_mib
         self._augmentation = augmentation
         self._validation_crop_size_px = validation_crop_size_px
         self._validation_limit = validation_limit
         self._validation_minimum_size_px = validation_minimum_size_px
         self._crops: Crops | None = None
+        self.fingerprint: str | None = None
         self._benchmarks: list[Benchmark] | None = None
 
     def setup(self, stage: str) -> None:
@@ -123,16 +134,22 @@ class PhotographData(LightningDataModule):
                 for fault in benchmark.left_out.values():
                     raise UserError(fault)  # curves over other pictures could not be compared
         if stage == "fit" and self._crops is None:
-            if self._train_folder is None:
+            if self._train is None:
                 raise UserError(
                     "`data.train` must name the folder of HR photographs to train on; "
                     "try data.train=FOLDER."
                 )
-            photographs = Photographs(
-                self._train_folder, minimum_size_px=self._crop_size_px, cache_mib=self._cache_mib
+            source = open_source(
+                self._train,
+                minimum_size_px=self._crop_size_px,
+                cache_mib=self._cache_mib,
+                shuffle_shards=self._shuffle_shards,
+                stream_cache_dir=self._stream_cache_dir,
+                stream_cache_mib=self._stream_cache_mib,
             )
+            self.fingerprint = source.fingerprint
             self._crops = Crops(
-                photographs,
+                source,
                 crop_size_px=self._crop_size_px,
                 seed=self._seed,
                 augmentation=self._augmentation,

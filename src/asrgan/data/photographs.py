@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrgan.errors import UnreadableImageError, UserError
+from asrgan.files import listing_digest
 from asrgan.imaging import find_images, image_size, read_image
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Photographs:
 
     Attributes:
         paths: the files, sorted; an index is a place in this list.
+        fingerprint: of the names and sizes of these files.
 
     Raises:
         UserError: no folder, no image files, or none that can be decoded and is large enough.
@@ -41,6 +43,7 @@ class Photographs:
         self._folder = Path(folder)
         sizes = _usable_sizes(self._folder, minimum_size_px)
         self.paths = list(sizes)
+        self.fingerprint = listing_digest(self._folder, self.paths)
         # Shared with the loader's processes, so that only the first to meet a bad file reports it.
         self._is_unreadable = multiprocessing.Array("b", len(self.paths))
         self._cache: list[NDArray[np.uint8] | None] | None = None
@@ -74,6 +77,10 @@ class Photographs:
             if image is not None:
                 return image
         raise UserError(f"none of the {len(self)} photographs in {self._folder} can be decoded.")
+
+    def order(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """All indices in an order of chance."""
+        return generator.permutation(len(self))
 
     def _decode(self, index: int) -> NDArray[np.uint8] | None:
         if self._is_unreadable[index]:
