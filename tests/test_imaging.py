@@ -1,6 +1,8 @@
 import errno
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -416,3 +418,13 @@ def test_a_passing_fault_of_the_disk_does_not_condemn_a_file(
     with pytest.raises(OSError, match="Input/output error") as caught:
         read_image(tmp_path / "a.png")
     assert not isinstance(caught.value, UnreadableImageError)
+
+
+def test_damaged_files_are_read_or_refused_in_one_line():
+    script = Path(__file__).with_name("fuzz_reader.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--files", "150"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "refused" in done.stdout
+    assert " read " in done.stdout
