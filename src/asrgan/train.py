@@ -278,10 +278,11 @@ def _describe(config: DictConfig, output_dir: Path, origin: dict[str, object]) -
 
 
 def _quieten() -> None:
-    """Keeps back what Lightning tells its own users, and what further processes would repeat."""
+    """Keeps back what packages tell their own users, and what further processes would repeat."""
     if rank_zero_only.rank != 0:  # pyright: ignore[reportFunctionMemberAccess]
         logging.getLogger("asrgan").setLevel(logging.ERROR)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for package in ("pytorch_lightning", "aiobotocore", "botocore"):
+        logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # `data.num_workers` is the user's choice
         ".*overridden `on_after_batch_transfer` in `LightningModule`.*",  # LR is made there
