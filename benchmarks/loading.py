@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from hydra.utils import instantiate
@@ -127,7 +127,7 @@ def repeat_shards(prepared: Path, output: Path, times: int) -> Path:
     output.mkdir()
     manifest = json.loads((prepared / MANIFEST).read_bytes())
     shards, rows = manifest["shards"], np.load(prepared / TILES)
-    links: list[dict[str, object]] = []
+    links: list[dict[str, Any]] = []
     tables: list[NDArray[np.void]] = []
     for _ in range(times):
         table = rows.copy()

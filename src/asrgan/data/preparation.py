@@ -144,7 +144,7 @@ class Preparation:
         self._paths = sorted(paths, key=lambda path: _digest(self._name(path)))
         self.num_photographs = len(paths)
         self._records: list[_Record] = []
-        self._plan = {
+        self._plan: dict[str, Any] = {
             "format": FORMAT,
             "settings": {
                 **asdict(tiling),

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -165,4 +166,4 @@ def decode_tile(content: bytes) -> NDArray[np.uint8]:
     """
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert image is not None, "its checksum was right"
-    return image
+    return cast("NDArray[np.uint8]", image)
