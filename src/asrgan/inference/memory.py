@@ -1,6 +1,9 @@
-"""Amounts of memory."""
+"""Amounts of memory: read from text, written as text, measured."""
 
+import ctypes
 import re
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -61,3 +64,33 @@ class PeakMemory:
         elif _CLEAR_REFS.exists():
             status = Path("/proc/self/status").read_text()
             self.mib = int(status.split("VmHWM:")[1].split()[0]) // 1024
+
+
+def as_text(num_bytes: int) -> str:
+    """An amount that `parse_memory` reads: rounded up to MiB, so that it is enough.
+
+    >>> as_text(4 * 2**30), as_text(1), as_text(3 * 10**9)
+    ('4GiB', '1MiB', '2862MiB')
+    """
+    mib = -(-num_bytes // 2**20)
+    return f"{mib // 1024}GiB" if mib % 1024 == 0 else f"{mib}MiB"
+
+
+def held_bytes(device: torch.device) -> int:
+    """What a budget counts: the process's resident memory, or what torch holds on the GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved(device)
+    _give_back_freed()
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit  # the peak: on the safe side
+
+
+def _give_back_freed() -> None:
+    """Lets the C library return what the process no longer uses."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc
+    if trim is not None:
+        trim(0)

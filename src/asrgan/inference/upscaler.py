@@ -1,7 +1,7 @@
 """A generator that enlarges pictures of any size."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,37 +13,43 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asrgan.errors import UserError
-from asrgan.inference.memory import parse_memory
-from asrgan.models import BicubicUpscaler, SRGANGenerator, load_generator
+from asrgan.hardware import computes_bfloat16, find_device
+from asrgan.inference.forecast import Forecast, Speed, forecast, measure_speed, warm_up
+from asrgan.inference.memory import as_text, held_bytes, parse_memory
+from asrgan.inference.network import Network
+from asrgan.inference.plan import Plan, Precision, plans
+from asrgan.inference.streaming import BicubicStream, GeneratorStream, Stream
+from asrgan.models import (
+    BicubicUpscaler,
+    SRGANGenerator,
+    fold_norms,
+    load_generator,
+    read_metadata,
+)
 
 Attention = Literal["whole", "window"]
-_BAND_PX = 1 << 16  # of LR, in one band
-_HALO_PX = 4  # of LR: what the upsamplings and the output convolution see, at any scale
-GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a picture will need.
-
-    Args:
-        peak_bytes: of memory.
-        seconds: of time.
-    """
-
-    peak_bytes: int
-    seconds: float
+PrecisionName = Literal["auto", "bfloat16", "float32"]
+# What two processes that do the same may differ by.
+_SPARE_BYTES = 16 << 20
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, section 2.5.1
 
 
 class Upscaler:
-    """Enlarges pictures of any size.
+    """Enlarges pictures of any size, exactly, within a memory budget.
 
     Args:
-        generator: in eval mode, with plain weights.
-        memory_bytes: the most that the process may hold, or None.
+        generator: stays as it is.
+        memory_bytes: the most that the process may hold, interpreter, torch and pictures
+            included; on a GPU, the most that torch may hold there. None: no limit.
         device: of torch.
-        precision: ``float32`` or ``bfloat16``.
-        attention: ``whole``, or ``window``.
+        precision: ``float32``; ``bfloat16`` for the maps and weights between the first convolution
+            and the output; ``auto``: what the device is fastest in.
+        attention: ``whole``; or ``window``, which limits it to windows as an ablation. The picture
+            is another one then, and the windows may show.
+        window_px: side of the windows, of LR.
+
+    Raises:
+        UserError: an argument is out of its range.
     """
 
     def __init__(
@@ -53,19 +59,32 @@ class Upscaler:
         memory_bytes: int | None,
         device: str | torch.device,
         precision: str,
-        attention: Attention = "whole",
+        attention: str = "whole",
+        window_px: int | None = None,
     ) -> None:
         if attention not in get_args(Attention):
             raise UserError(f"`attention` (={attention}) must be whole or window.")
-        if precision not in ("float32", "bfloat16"):
-            raise UserError(f"`precision` (={precision}) must be auto, float32 or bfloat16.")
+        if precision not in get_args(PrecisionName):
+            raise UserError(f"`precision` (={precision}) must be auto, bfloat16 or float32.")
+        if attention == "window" and (window_px is None or window_px < 1):
+            raise UserError(
+                f"`window_px` (={window_px}) must be the side of attention's windows, of LR: the"
+                " crop that the network was trained with, divided by its scale."
+            )
         self.scale = generator.scale
         self.device = torch.device(device)
-        self.dtype = getattr(torch, precision)
         self.memory_bytes = memory_bytes
-        self._generator = generator.to(
-            self.device, self.dtype, memory_format=torch.channels_last
-        ).eval()  # pyright: ignore
+        self._window_px = window_px if attention == "window" else None
+        self._is_warm = False
+        if isinstance(generator, BicubicUpscaler):
+            self._stream: Stream = BicubicStream(generator.scale, device=self.device)
+            return
+        self._stream = GeneratorStream(
+            fold_norms(generator),
+            precision=_types(precision, self.device),
+            device=self.device,
+            window_px=self._window_px,
+        )
 
     @classmethod
     def from_file(
@@ -75,62 +94,98 @@ class Upscaler:
         memory: str | int | None = None,
         device: str = "auto",
         precision: str = "auto",
-        attention: Attention = "whole",
+        attention: str = "whole",
     ) -> "Upscaler":
-        """Opens a generator's file, or ``bicubic``."""
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise UserError(
-                f"`device` (={device}) is not there: torch finds no GPU; try device=cpu."
-            )
-        if precision == "auto":
-            precision = "float32"
+        """Opens a generator.
+
+        Args:
+            path: as for `asrgan.models.load_generator`.
+            memory: ``4GiB``, ``500MiB``, or bytes; None: no limit.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+            precision: ``auto``, ``bfloat16``, ``float32``.
+            attention: ``whole``; or ``window``, of the size that the file's recipe trained with.
+
+        Raises:
+            UserError: an argument is out of its range, or the file holds no generator.
+        """
+        window_px = _trained_px(path) if attention == "window" else None
         return cls(
             load_generator(path),
             memory_bytes=parse_memory(memory),
-            device=device,
+            device=find_device(device),
             precision=precision,
             attention=attention,
+            window_px=window_px,
         )
 
-    def forecast(self, height: int, width: int) -> Forecast:
-        """Memory and time for a picture of this size."""
-        num_px = height * width * self.scale**2
-        return Forecast(peak_bytes=2**30, seconds=num_px * 2e-6)
+    @property
+    def network(self) -> Network:
+        """What the generator does, as data."""
+        return self._stream.network
 
-    def bands(self, lr_image: Tensor) -> Iterator[Tensor]:
-        """The enlarged picture from top to bottom, not clamped.
+    def forecast(
+        self,
+        height: int,
+        width: int,
+        *,
+        caller_bytes: int = 0,
+        network: Network | None = None,
+    ) -> Forecast:
+        """What `bands` will need for a picture, of memory and time.
+
+        The first forecast measures the machine, which takes about a second.
+
+        Args:
+            height: of LR.
+            width: of LR.
+            caller_bytes: what the caller will hold meanwhile, beside what it holds now and the LR
+                tensor: say, the enlarged picture.
+            network: another one than this generator's, of the same features.
+
+        Raises:
+            UserError: the budget can never hold the picture.
+        """
+        network = network or self.network
+        speed, held = self._speed, self._held_bytes() + caller_bytes
+        return forecast(
+            network,
+            self._plan(network, height, width, held=held),
+            precision=self._stream.precision,
+            speed=speed,
+            held_bytes=held,
+            window_px=self._window_px,
+        )
+
+    def bands(self, lr_image: Tensor, *, caller_bytes: int = 0) -> Iterator[Tensor]:
+        """The enlarged picture from top to bottom.
 
         Args:
             lr_image: (3, H, W) float32 in [0, 1], on the CPU.
+            caller_bytes: see `forecast`.
 
         Yields:
-            (3, rows, scale * W) float32, on the CPU.
+            (3, rows, scale * W) float32, on the CPU, not clamped.
+
+        Raises:
+            UserError: the budget can never hold the picture, or the disk is too full for features
+                that have to wait in a file.
         """
-        generator, scale = self._generator, self.scale
-        height, width = lr_image.shape[-2:]
-        image = lr_image[None].to(self.device, self.dtype, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            if isinstance(generator, BicubicUpscaler) or any(
-                place.startswith("upsample") for place in generator.attention_layers
-            ):
-                yield generator(image)[0].float().cpu()
-                return
-            features = generator.features(image)
-            rows = max(1, _BAND_PX // width)
-            for top in range(0, height, rows):
-                bottom = min(height, top + rows)
-                first, last = max(0, top - _HALO_PX), min(height, bottom + _HALO_PX)
-                band = generator.reconstruct(features[:, :, first:last])[0].float()
-                yield band[:, scale * (top - first) : scale * (bottom - first)].cpu()
+        _, height, width = lr_image.shape
+        held = 0
+        if self.memory_bytes is not None:
+            held = self._held_bytes() + caller_bytes
+            if self.device.type == "cpu":
+                held -= lr_image.nbytes  # counted by the plan
+        plan = self._plan(self.network, height, width, held=held)
+        for rows in self._stream.run(lr_image, plan):
+            yield rows.cpu()
 
     def upscale(self, lr_image: Tensor) -> Tensor:
         """(3, H, W) in [0, 1] to (3, scale * H, scale * W) float32, not clamped."""
-        height, width = lr_image.shape[-2:]
+        _, height, width = lr_image.shape
         sr_image = torch.empty(3, self.scale * height, self.scale * width)
         top = 0
-        for band in self.bands(lr_image):
+        for band in self.bands(lr_image, caller_bytes=sr_image.nbytes):
             sr_image[:, top : top + band.shape[1]] = band
             top += band.shape[1]
         return sr_image
@@ -140,38 +195,118 @@ class Upscaler:
 
         Args:
             image: an array, uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4); a PIL image; or a
-                tensor (3, H, W) or (N, 3, H, W) in [0, 1].
+                tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Grey is enlarged as colour and made
+                grey again, alpha by bicubic interpolation.
+
+        Raises:
+            UserError: another kind of picture, or as `bands`.
         """
         if isinstance(image, Tensor):
-            if image.ndim == 4:
-                return torch.stack([self(one) for one in image])
-            return self.upscale(image.detach().float().cpu()).clamp(0, 1).to(image)
+            return self._enlarge_tensor(image)
         if isinstance(image, Image.Image):
-            return self._upscale_pil(image)
-        return self._upscale_array(image)
+            return self._enlarge_pil(image)
+        return self._enlarge_array(image)
 
-    def _upscale_pil(self, image: Image.Image) -> Image.Image:
-        mode = image.mode
-        if mode == "LA":
-            return self._upscale_pil(image.convert("RGBA")).convert("LA")
-        if mode not in ("L", "RGB", "RGBA", "I;16"):
-            has_alpha = "A" in mode or "transparency" in image.info
-            image = image.convert("RGBA" if has_alpha else "RGB")
-        return Image.fromarray(self._upscale_array(np.array(image)))
+    def _enlarge_tensor(self, image: Tensor) -> Tensor:
+        if image.ndim == 4:
+            return torch.stack([self._enlarge_tensor(one) for one in image])
+        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+            raise _unknown(f"a {image.dtype} tensor {tuple(image.shape)}")
+        return self.upscale(image.detach().float().cpu()).clamp_(0, 1).to(image)
 
-    def _upscale_array(self, image: NDArray[Any]) -> NDArray[Any]:
+    def _enlarge_pil(self, image: Image.Image) -> Image.Image:
+        if image.mode == "LA":
+            return self._enlarge_pil(image.convert("RGBA")).convert("LA")
+        if image.mode not in ("L", "RGB", "RGBA", "I;16"):
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        return Image.fromarray(self._enlarge_array(np.array(image)))
+
+    def _enlarge_array(self, image: NDArray[Any]) -> NDArray[Any]:
+        if image.dtype.name not in ("uint8", "uint16") or image.shape[2:] not in ((), (3,), (4,)):
+            raise _unknown(f"a {image.dtype} array {image.shape}")
+        size = self.scale * image.shape[0], self.scale * image.shape[1]
+        sr_image = np.empty((*size, *image.shape[2:]), image.dtype)
         largest = np.iinfo(image.dtype).max
-        levels = torch.from_numpy(image.astype(np.float32) / largest)
-        if levels.ndim == 2:
-            channels = self.upscale(levels.expand(3, -1, -1))
-            weights = torch.tensor(GREY_WEIGHTS)[:, None, None]
-            result = (channels * weights).sum(0)
-        else:
-            levels = levels.permute(2, 0, 1)
-            result = self.upscale(levels[:3].contiguous())
-            if len(levels) == 4:
-                size = (result.shape[1], result.shape[2])
-                alpha = F.interpolate(levels[None, 3:], size, mode="bicubic", antialias=True)
-                result = torch.cat([result, alpha[0]])
-            result = result.permute(1, 2, 0)
-        return result.clamp(0, 1).mul(largest).round().numpy().astype(image.dtype)
+        channels = torch.from_numpy(image.astype(np.float32)).div_(largest)
+        channels = channels.expand(3, -1, -1) if image.ndim == 2 else channels.permute(2, 0, 1)
+        top = 0
+        for band in self.bands(channels[:3].contiguous(), caller_bytes=sr_image.nbytes):
+            rows = sr_image[top : top + band.shape[1]]
+            if image.ndim == 2:
+                rows[:] = _levels(torch.tensordot(torch.tensor(GREY_WEIGHTS), band, 1), largest)
+            else:
+                rows[..., :3] = _levels(band.permute(1, 2, 0), largest)
+            top += band.shape[1]
+        if image.shape[2:] == (4,):
+            alpha = F.interpolate(channels[None, 3:], size, mode="bicubic", antialias=True)
+            sr_image[..., 3] = _levels(alpha[0, 0], largest)
+        return sr_image
+
+    def _plan(self, network: Network, height: int, width: int, *, held: int) -> Plan:
+        """The fastest plan that the budget allows."""
+        if height < 1 or width < 1:
+            raise UserError(f"a picture of {width}x{height} px has nothing to enlarge.")
+        budget, needed = self.memory_bytes, 0
+        for plan in plans(
+            network,
+            height=height,
+            width=width,
+            precision=self._stream.precision,
+            device=self.device,
+        ):
+            needed = held + plan.peak_bytes
+            if budget is None or needed <= budget:
+                return plan
+        assert budget is not None
+        raise UserError(
+            f"`memory` (={as_text(budget)}) can never hold a picture of {width}x{height} px; the"
+            f" smallest that can is memory={as_text(needed + _SPARE_BYTES)}."
+        )
+
+    def _held_bytes(self) -> int:
+        """What the budget counts now, when the libraries have loaded what they need."""
+        if not self._is_warm:
+            warm_up(self._stream)
+            self._is_warm = True
+        return held_bytes(self.device)
+
+    @cached_property
+    def _speed(self) -> Speed:
+        return measure_speed(self._stream)
+
+
+def _types(precision: str, device: torch.device) -> Precision:
+    """What is computed in which type.
+
+    A picture has 256 levels, bfloat16 as many between 0 and 1: so it begins in float32.
+    Attention does, too, on a CPU: there its fused kernel is faster in float32.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if computes_bfloat16(device) else "float32"
+    features = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    tokens = torch.float32 if device.type == "cpu" else features
+    return Precision(features, image=torch.float32, tokens=tokens)
+
+
+def _levels(values: Tensor, largest: int) -> NDArray[Any]:
+    return values.clamp(0, 1).mul(largest).round().numpy()
+
+
+def _unknown(kind: str) -> UserError:
+    return UserError(
+        f"`image` is {kind}; give an array uint8 or uint16 (H, W), (H, W, 3) or (H, W, 4), a PIL"
+        " image, or a tensor (3, H, W) or (N, 3, H, W) in [0, 1]."
+    )
+
+
+def _trained_px(path: Path | str) -> int:
+    """Side of the LR crops that a file's recipe trained with."""
+    recipe = read_metadata(path)["recipe"] if Path(path).suffix == ".safetensors" else {}
+    try:
+        config = recipe["config"]
+        return config["data"]["crop_size_px"] // config["scale"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"`attention` (=window) needs to know the crop that `{path}` was trained with, and the"
+            " file does not say; try attention=whole."
+        ) from error
