@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from asrgan.configuration import configuration_folder, explain, run_verb
 from asrgan.errors import UserError
 
-VERBS = ("prepare", "train", "evaluate", "upscale", "export")
+VERBS = ("prepare", "train", "evaluate", "upscale", "export", "doctor")
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
@@ -40,6 +40,7 @@ Examples:
   asrgan evaluate 'models=[bicubic,run/generator.safetensors]' 'benchmarks=[DIR]'
   asrgan upscale weights=run/generator.safetensors input=photos output=large scale_to=2000
   asrgan export weights=run/generator.safetensors format=onnx output=srgan.onnx
+  asrgan doctor weights=run/generator.safetensors size=2000x1500
 
 Tab completion:  eval "$(asrgan -sc install=bash)"   (also fish, zsh)
 ASRGAN_DEBUG=1 shows the traceback behind an error.

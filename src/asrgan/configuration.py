@@ -35,6 +35,8 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
         hydra.errors.HydraException: an override or a configuration file is wrong.
     """
     _register_resolvers()
+    if verb == "doctor":
+        arguments = [_size_in_px(argument) for argument in arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach the command line, which words them
     command = sys.argv[0]
     failures: list[Exception] = []
@@ -90,6 +92,13 @@ def _register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "fresh_name", lambda: os.urandom(3).hex(), use_cache=True, replace=True
     )
+
+
+def _size_in_px(argument: str) -> str:
+    """``size=2000x1500`` as ``size_px=2000x1500``, since `size` is also a group of options."""
+    key, _, value = argument.partition("=")
+    is_option = (configuration_folder() / "size" / f"{value}.yaml").exists()
+    return argument if key != "size" or is_option else f"size_px={quoted(value)}"
 
 
 def _own_overrides() -> list[str]:

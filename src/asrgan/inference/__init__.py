@@ -11,7 +11,17 @@ generator as data; `plan` says how many rows at a time fit the memory and the pr
 """
 
 from asrgan.inference.forecast import Forecast
-from asrgan.inference.memory import as_text, parse_memory
+from asrgan.inference.memory import MemoryBudgetError, as_text, parse_memory
+from asrgan.inference.network import Network, with_attention
 from asrgan.inference.upscaler import GREY_WEIGHTS, Upscaler
 
-__all__ = ["GREY_WEIGHTS", "Forecast", "Upscaler", "as_text", "parse_memory"]
+__all__ = [
+    "GREY_WEIGHTS",
+    "Forecast",
+    "MemoryBudgetError",
+    "Network",
+    "Upscaler",
+    "as_text",
+    "parse_memory",
+    "with_attention",
+]

@@ -7,8 +7,10 @@ from torch.nn import functional as F
 from asrgan.inference.network import Place
 from asrgan.models import FlexibleSelfAttention
 
-# Pairs of a query and a key in one call: a fraction of a second, so that Ctrl-C is heard.
+# In one call: pairs of a query and a key for some tenths of a second, so that Ctrl-C is heard, but
+# queries enough for the threads, which take 256 each.
 _PAIRS_PER_CALL = 1 << 28
+_MIN_QUERIES = 2048
 
 
 class RowAttention:
@@ -133,7 +135,7 @@ class RowAttention:
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention among positions, all (H, W, features); the attention map is never stored."""
     keys, values = (t.flatten(0, 1)[None, None] for t in (key, value))
-    size = max(1, _PAIRS_PER_CALL // keys.shape[2])
+    size = max(_MIN_QUERIES, _PAIRS_PER_CALL // keys.shape[2])
     parts = [
         F.scaled_dot_product_attention(part[None, None], keys, values, scale=1.0)[0, 0]
         for part in query.flatten(0, 1).split(size)

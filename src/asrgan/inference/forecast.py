@@ -76,9 +76,10 @@ def forecast(
         window_px: of attention, in LR; None: each place sees the whole picture.
     """
     height, width = plan.height, plan.width
-    places = [segment.place for segment in network.segments if segment.place is not None]
-    pairs = [num_pairs(place, height, width, window_px=window_px) for place in places]
-    attention = sum(4 * place.num_inner * pair for place, pair in zip(places, pairs, strict=True))
+    pairs = [num_pairs(place, height, width, window_px=window_px) for place in network.places]
+    attention = sum(
+        4 * place.num_inner * number for place, number in zip(network.places, pairs, strict=True)
+    )
     convolutions = height * width * network.operations_per_px
     attention_s = speed.pair_s * sum(pairs)
     spilling_s = plan.spilled_bytes / _SPILLED_BYTES_PER_S
@@ -118,7 +119,7 @@ def measure_speed(stream: Stream) -> Speed:
     """Times a small picture and a small attention; about a second."""
     network, precision, device = stream.network, stream.precision, stream.device
     height, width = _SAMPLE_SIZE
-    features = max((s.place.token_features for s in network.segments if s.place), default=8)
+    features = max((place.token_features for place in network.places), default=8)
     query, key = (
         torch.zeros((1, 1, length, features), dtype=precision.tokens, device=device)
         for length in (_SAMPLE_QUERIES, _SAMPLE_KEYS)
@@ -132,8 +133,8 @@ def measure_speed(stream: Stream) -> Speed:
             pass
 
     pair_s = _fastest(attend, device) / (_SAMPLE_QUERIES * _SAMPLE_KEYS)
-    places = [segment.place for segment in network.segments if segment.place is not None]
-    attention_s = pair_s * sum(num_pairs(p, height, width, window_px=None) for p in places)
+    num_pairs_seen = sum(num_pairs(p, height, width, window_px=None) for p in network.places)
+    attention_s = pair_s * num_pairs_seen
     convolutions_s = max(_fastest(upscale, device) - attention_s, 0.0)
     return Speed(
         operation_s=convolutions_s / (height * width * network.operations_per_px), pair_s=pair_s

@@ -25,6 +25,19 @@ _UNITS = {
 }
 
 
+class MemoryBudgetError(UserError):
+    """A budget that can never hold the picture.
+
+    Args:
+        message: one line.
+        needed_bytes: the smallest budget that can.
+    """
+
+    def __init__(self, message: str, *, needed_bytes: int) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+
+
 def parse_memory(text: str | int | None) -> int | None:
     """An amount of memory in bytes: ``4GiB``, ``1.5GB``, ``500MiB``, ``4294967296``; None stays.
 

@@ -137,6 +137,11 @@ class Network:
     segments: tuple[Segment, ...]
 
     @property
+    def places(self) -> tuple[Place, ...]:
+        """Of attention, in order."""
+        return tuple(s.place for s in self.segments if s.place is not None)
+
+    @property
     def operations_per_px(self) -> int:
         """Operations of all convolutions for one pixel of LR."""
         return sum(

@@ -82,7 +82,7 @@ def plans(
 ) -> Iterator[Plan]:
     """Plans for a picture, the fastest first, the one with the least memory last."""
     largest = _MAP_BYTES.get(device.type, _MAP_BYTES["cuda"])
-    has_places = len(network.segments) > 1
+    has_places = bool(network.places)
     memory = _Memory(network, height, width, precision)
     for is_spilled in (False, True) if has_places else (False,):
         # A disk is faster than convolutions of very few rows.

@@ -2,6 +2,7 @@
 
 import errno
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -122,7 +123,8 @@ class FileQueue:
         self._features, self._height, self._width = features, height, width
         self._dtype, self._device = dtype, device
         self._row_bytes = features * width * dtype.itemsize
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as this
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the queue
+        weakref.finalize(self, self._file.close)
         self._num_appended = self._num_taken = 0
 
     def append(self, rows: Tensor) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from asrgan.errors import UserError
 from asrgan.hardware import computes_bfloat16, find_device
 from asrgan.inference.forecast import Forecast, Speed, forecast, measure_speed, warm_up
-from asrgan.inference.memory import as_text, held_bytes, parse_memory
+from asrgan.inference.memory import MemoryBudgetError, as_text, held_bytes, parse_memory
 from asrgan.inference.network import Network
 from asrgan.inference.plan import Plan, Precision, plans
 from asrgan.inference.streaming import BicubicStream, GeneratorStream, Stream
@@ -119,6 +119,11 @@ class Upscaler:
         )
 
     @property
+    def precision(self) -> str:
+        """Of the features."""
+        return str(self._stream.precision.features).removeprefix("torch.")
+
+    @property
     def network(self) -> Network:
         """What the generator does, as data."""
         return self._stream.network
@@ -146,7 +151,7 @@ class Upscaler:
             UserError: the budget can never hold the picture.
         """
         network = network or self.network
-        speed, held = self._speed, self._held_bytes() + caller_bytes
+        speed, held = self._speed, self.held_bytes() + caller_bytes
         return forecast(
             network,
             self._plan(network, height, width, held=held),
@@ -173,7 +178,7 @@ class Upscaler:
         _, height, width = lr_image.shape
         held = 0
         if self.memory_bytes is not None:
-            held = self._held_bytes() + caller_bytes
+            held = self.held_bytes() + caller_bytes
             if self.device.type == "cpu":
                 held -= lr_image.nbytes  # counted by the plan
         plan = self._plan(self.network, height, width, held=held)
@@ -258,13 +263,15 @@ class Upscaler:
             if budget is None or needed <= budget:
                 return plan
         assert budget is not None
-        raise UserError(
+        needed += _SPARE_BYTES
+        raise MemoryBudgetError(
             f"`memory` (={as_text(budget)}) can never hold a picture of {width}x{height} px; the"
-            f" smallest that can is memory={as_text(needed + _SPARE_BYTES)}."
+            f" smallest that can is memory={as_text(needed)}.",
+            needed_bytes=needed,
         )
 
-    def _held_bytes(self) -> int:
-        """What the budget counts now, when the libraries have loaded what they need."""
+    def held_bytes(self) -> int:
+        """What the budget counts already, libraries that load on first use included."""
         if not self._is_warm:
             warm_up(self._stream)
             self._is_warm = True

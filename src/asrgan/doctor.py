@@ -1,0 +1,172 @@
+"""Say what a network will need before it starts: memory, time, operations.
+
+  asrgan doctor weights=FILE size=WIDTHxHEIGHT [key=value ...]
+
+The table has the network as it is, without attention, and with attention in other places and pooled
+otherwise; attention's share is in brackets. The attention map is never stored: a column says what
+that would take. Memory is what the process of `asrgan upscale` holds for one picture; `in files` is
+what it puts into temporary ones to keep within memory=. Time follows from how fast this machine is
+just now.
+
+Examples:
+    asrgan doctor weights=generator.safetensors size=2000x1500
+    asrgan doctor weights=generator.safetensors size=4000x3000 memory=2GiB
+    asrgan doctor weights=netG_epoch_4_100.pth size=500x375 places=[trunk] pool_sizes=[1,4]
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from asrgan.errors import UserError
+from asrgan.hardware import find_device
+from asrgan.inference import (
+    MemoryBudgetError,
+    Network,
+    Upscaler,
+    as_text,
+    parse_memory,
+    with_attention,
+)
+from asrgan.models import SRGANGenerator, load_generator
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, str]
+
+_COLUMNS = (
+    "attention after",
+    "pool",
+    "positions",
+    "map, if stored",
+    "operations",
+    "memory",
+    "in files",
+    "time",
+)
+_BYTES = (1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+_OPERATIONS = (1000, ("", "k", "M", "G", "T", "P", "E"))
+
+
+def run(config: DictConfig, output_dir: Path) -> None:
+    """Forecasts as the configuration says, and tells the table."""
+    del output_dir  # nothing is written
+    width, height = _size(config.size_px)
+    generator = load_generator(config.weights)
+    upscaler = Upscaler(
+        generator,
+        memory_bytes=parse_memory(config.memory),
+        device=find_device(config.device),
+        precision=config.precision,
+    )
+    places = config.places or _places(generator)
+    rows = list(_rows(upscaler, generator, (height, width), places, config.pool_sizes))
+    scale, memory = upscaler.scale, upscaler.memory_bytes
+    log.info(
+        "%s: x%d, %d blocks of %d features, in %s on %s with %d threads.\n"
+        "%dx%d -> %dx%d px; %s; %s before the picture.\n\n%s",
+        Path(config.weights).name,
+        scale,
+        generator.architecture["num_blocks"],
+        generator.architecture["num_features"],
+        upscaler.precision,
+        upscaler.device,
+        torch.get_num_threads(),
+        width,
+        height,
+        scale * width,
+        scale * height,
+        f"memory={as_text(memory)}" if memory else "no limit of memory",
+        _amount(upscaler.held_bytes(), _BYTES),
+        _table(rows),
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", str(text))
+    if match is None:
+        raise UserError(f"`size` (={text}) must be a width and a height in px; try 2000x1500.")
+    return int(match[1]), int(match[2])
+
+
+def _places(generator: SRGANGenerator) -> list[str]:
+    """Places whose features differ in size, or in what they are made of."""
+    return ["head", f"block{(len(generator.blocks) + 1) // 2}", "trunk", "upsample1"]
+
+
+def _rows(
+    upscaler: Upscaler,
+    generator: SRGANGenerator,
+    size: tuple[int, int],
+    places: Sequence[str],
+    pool_sizes: Sequence[int],
+) -> Iterator[Row]:
+    """The network as it is, without attention, and with one place of it."""
+    if generator.attention_layers:
+        names = ", ".join(generator.attention_layers)
+        yield _row(f"{names} (as it is)", upscaler, upscaler.network, size)
+    yield _row("nothing", upscaler, with_attention(generator, []), size)
+    for place in places:
+        for pool_size in pool_sizes:
+            attention = [{"after": place, "pool_size": pool_size}]
+            yield _row(place, upscaler, with_attention(generator, attention), size)
+
+
+def _row(name: str, upscaler: Upscaler, network: Network, size: tuple[int, int]) -> Row:
+    height, width = size
+    places = network.places
+    pooled = [rows * columns for rows, columns in (p.pooled_size(height, width) for p in places)]
+    row = dict.fromkeys(_COLUMNS, "") | {
+        "attention after": name,
+        "pool": ", ".join(str(place.pool_size) for place in places),
+        "positions": ", ".join(f"{number:,}" for number in pooled),
+    }
+    # Besides, asrgan upscale holds the enlarged picture in 8 bits.
+    picture_bytes = 3 * upscaler.scale**2 * height * width
+    try:
+        forecast = upscaler.forecast(height, width, caller_bytes=picture_bytes, network=network)
+    except MemoryBudgetError as error:
+        return row | {"memory": f"at least {_amount(error.needed_bytes, _BYTES)}"}
+    row["operations"] = _amount(forecast.num_operations, _OPERATIONS)
+    row["memory"] = _amount(forecast.peak_bytes, _BYTES)
+    row["time"] = _duration(forecast.seconds)
+    if places:
+        row["map, if stored"] = _amount(forecast.attention_map_bytes, _BYTES)
+        row["operations"] += f" ({forecast.num_attention_operations / forecast.num_operations:.0%})"
+        row["time"] += f" ({forecast.attention_seconds / forecast.seconds:.0%})"
+    if forecast.plan.is_spilled:
+        row["in files"] = _amount(forecast.plan.spilled_bytes, _BYTES)
+    return row
+
+
+def _amount(number: float, units: tuple[int, Sequence[str]]) -> str:
+    """Three digits and a unit."""
+    base, names = units
+    power = 0
+    while number >= 999.5 and power < len(names) - 1:
+        number, power = number / base, power + 1
+    return f"{number:.3g} {names[power]}".rstrip()
+
+
+def _duration(seconds: float) -> str:
+    """Two digits, or all before the point, and a unit."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        number = seconds / length
+        if number >= 2 or unit == "s":
+            break
+    return f"{number:.0f} {unit}" if number >= 10 else f"{number:.1f} {unit}"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """Markdown, its columns aligned."""
+    lines = [dict(zip(_COLUMNS, _COLUMNS, strict=True)), *rows]
+    widths = {column: max(len(line[column]) for line in lines) for column in _COLUMNS}
+    lines.insert(1, {column: "-" * width for column, width in widths.items()})
+    return "\n".join(
+        "| " + " | ".join(line[column].ljust(widths[column]) for column in _COLUMNS) + " |"
+        for line in lines
+    )
