@@ -82,9 +82,7 @@ def test_the_long_skip_reaches_over_attention():
     assert skips["block2"].delay == 2
 
 
-@pytest.mark.parametrize(
-    ("place_name", "expected"), [("trunk", (4, 3)), ("upsample1", (7, 6))]
-)
+@pytest.mark.parametrize(("place_name", "expected"), [("trunk", (4, 3)), ("upsample1", (7, 6))])
 def test_a_pooled_map_covers_the_picture(place_name: str, expected: tuple[int, int]):
     """10x9 and 20x18 positions in windows of 3, the last of which may be cut off."""
     (place,) = describe(build(attention=[{"after": place_name, "pool_size": 3}])).places

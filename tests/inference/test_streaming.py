@@ -139,14 +139,12 @@ def test_bfloat16_in_rows_is_bfloat16_in_one_piece(places: tuple[str, ...]):
     assert difference.abs().max() < 1 / 255
 
 
-def test_bfloat16_is_near_float32_and_nearer_than_the_plain_network():
+def test_bfloat16_is_within_a_grey_level_of_float32():
     generator, lr_image = build(), torch.rand(3, 40, 30)
     with torch.no_grad():
         expected = generator(lr_image[None])[0]
-        plain = fold_norms(generator).bfloat16()(lr_image[None].bfloat16())[0].float()
     error = (upscale(open_stream(generator, BFLOAT16), lr_image, rows=8) - expected).abs()
     assert error.max() < 1 / 255
-    assert error.mean() < (plain - expected).abs().mean() / 2
 
 
 def test_attention_in_windows_is_the_layer_on_each_window():
