@@ -84,7 +84,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
         models = load_models(_as_list(config.models), scale=config.scale)
         requirements = _parse_requirements(config.require)
         metrics = _as_list(config.metrics) + [requirement.metric for requirement in requirements]
-        protocol = Protocol(scale=config.scale, metrics=metrics).to(device)
+        protocol = Protocol(scale=config.scale, metrics=metrics, niqe=config.niqe).to(device)
         benchmarks = open_benchmarks(
             _as_list(config.benchmarks),
             scale=config.scale,
