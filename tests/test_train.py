@@ -29,10 +29,13 @@ FOR_LONGER = ("max_iterations=8", "optimizer.generator_schedule=null")
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
 
 
+OF_THIS_PROCESS = ("train/images_per_s", "train/peak_memory_mib")
+
+
 def rows_of(run: Path) -> list[dict[str, str]]:
     with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
         return [
-            {k: v for k, v in row.items() if v and k != "train/images_per_s"}
+            {k: v for k, v in row.items() if v and k not in OF_THIS_PROCESS}
             for row in csv.DictReader(file)
         ]
 

@@ -1,5 +1,6 @@
 """What fits the machine."""
 
+import resource
 from typing import Literal
 
 import torch
@@ -42,3 +43,10 @@ def gan_strategy(strategy: str, *, devices: int | str, num_nodes: int) -> str:
     if strategy == "auto" and (num_nodes > 1 or str(devices) != "1"):
         return "ddp_find_unused_parameters_true"
     return strategy
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory of this process so far: what torch held on a GPU, or all of it on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts KiB

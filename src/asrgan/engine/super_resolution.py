@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric
 
 from asrgan.data import BenchmarkImage, Degradation, sample_numbers
 from asrgan.engine.averaging import start_average, update_average
+from asrgan.engine.hardware import peak_memory_mib
 from asrgan.engine.loggers import IterationLogger
 from asrgan.engine.means import RunningMeans
 from asrgan.errors import DivergedError, UserError
@@ -372,6 +373,7 @@ class SuperResolution(pl.LightningModule):
         now_s = time.perf_counter()
         if self._last_write_s is not None:
             values["train/images_per_s"] = self._images_since_write / (now_s - self._last_write_s)
+        values["train/peak_memory_mib"] = peak_memory_mib(self.device)
         self._restart_throughput()
         self.write(values)
 
