@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "asrgan"
-BASE = {"downloads", "errors", "files", "hardware", "imaging", "pictures", "provenance"}
+BASE = {
+    "downloads",
+    "errors",
+    "files",
+    "hardware",
+    "imaging",
+    "pictures",
+    "provenance",
+    "subprocesses",
+}
 TOPICS = {"data", "models", "losses", "metrics"}
 WORKINGS = {"engine", "inference"}
 VERBS = {"train", "evaluate", "export", "upscale", "prepare", "study", "doctor"}
