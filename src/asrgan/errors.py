@@ -37,3 +37,9 @@ class RequirementsMissedError(UserError):
     """Results that are complete, and not good enough for what was required of them."""
 
     exit_code = 3
+
+
+class IncompleteStudyError(UserError):
+    """A study some of whose cells are not finished."""
+
+    exit_code = 1

@@ -1,5 +1,6 @@
 """Which code, with which packages, made a result."""
 
+import hashlib
 import platform
 import subprocess
 import sys
@@ -17,6 +18,34 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+
+
+# What neither trains nor scores: changing it changes no result ...
+_WITHOUT_RESULTS = (
+    "__main__.py",
+    "cli.py",
+    "doctor.py",
+    "export",
+    "export.py",
+    "prepare.py",
+    "spandrel.py",
+    "studies",
+    "study.py",
+    "subprocesses.py",
+    "upscale.py",
+)
+_SCORING = "studies/scoring.py"  # ... but for this
+
+
+def code_version() -> str:
+    """A hash of the sources that make results: the same wherever the same code is installed."""
+    package = Path(__file__).resolve().parent
+    total = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        if name.partition("/")[0] not in _WITHOUT_RESULTS or name == _SCORING:
+            total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
 
 
 def git_commit() -> str | None:

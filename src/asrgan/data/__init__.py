@@ -25,7 +25,7 @@ from asrgan.data.module import PhotographData
 from asrgan.data.photographs import Photographs
 from asrgan.data.preparation import Preparation
 from asrgan.data.shards import Shards
-from asrgan.data.sources import ImageSource, open_source
+from asrgan.data.sources import ImageSource, is_prepared, open_source
 from asrgan.data.storage import FolderStorage, StreamedStorage
 from asrgan.data.tiles import Tiling
 
@@ -54,6 +54,7 @@ __all__ = [
     "Stage",
     "StreamedStorage",
     "Tiling",
+    "is_prepared",
     "open_benchmark",
     "open_source",
     "sample_numbers",

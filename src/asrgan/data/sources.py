@@ -32,6 +32,11 @@ class ImageSource(Protocol):
         ...
 
 
+def is_prepared(location: Path | str) -> bool:
+    """Whether ``data.train`` names an output of ``asrgan prepare``, here or elsewhere."""
+    return "://" in str(location) or (Path(location) / MANIFEST).is_file()
+
+
 def open_source(
     location: Path | str,
     *,

@@ -1,8 +1,15 @@
 """Many results -> statistics -> tables and pictures."""
 
+from asrgan.studies.cells import Share, run_cell
+from asrgan.studies.definition import Study
 from asrgan.studies.figures import Picture, plot_comparison, plot_curves
+from asrgan.studies.folder import CellFolder, CellPlan, CellState, StudyFolder, StudyPlan
 from asrgan.studies.gallery import Example, Gallery
+from asrgan.studies.identity import Fingerprints
+from asrgan.studies.local import Agenda, run_locally, shares
+from asrgan.studies.plan import Composer, Planner, trainings
 from asrgan.studies.requirements import Requirement, find_misses
+from asrgan.studies.results import read_curve, read_results, write_results
 from asrgan.studies.scoring import Model, Scores, score
 from asrgan.studies.statistics import (
     Estimate,
@@ -18,17 +25,30 @@ from asrgan.studies.tables import (
     summarize,
     write_rows,
 )
+from asrgan.studies.watch import Watch
 
 __all__ = [
     "DIFFERENCE_COLUMNS",
+    "Agenda",
+    "CellFolder",
+    "CellPlan",
+    "CellState",
+    "Composer",
     "Estimate",
     "Example",
+    "Fingerprints",
     "Gallery",
     "Model",
     "Picture",
+    "Planner",
     "Requirement",
     "Row",
     "Scores",
+    "Share",
+    "Study",
+    "StudyFolder",
+    "StudyPlan",
+    "Watch",
     "as_markdown",
     "bootstrap_interval",
     "compare",
@@ -37,7 +57,14 @@ __all__ = [
     "paired_difference",
     "plot_comparison",
     "plot_curves",
+    "read_curve",
+    "read_results",
+    "run_cell",
+    "run_locally",
     "score",
+    "shares",
     "summarize",
+    "trainings",
+    "write_results",
     "write_rows",
 ]

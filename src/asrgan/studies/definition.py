@@ -1,0 +1,199 @@
+"""What a study asks, checked: variants, seeds, stages, baseline, and which difference matters."""
+
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from asrgan.data import split_benchmark
+from asrgan.errors import UserError
+
+Overrides = Mapping[str, object]
+"""Keys and values of ``asrgan train``: ``{"experiment": "srgan_x4", "generator.pool_size": 4}``."""
+
+_NAME = re.compile(r"[^\W_]([\w .+=-]*[\w+])?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A training that variants start from.
+
+    Attributes:
+        overrides: of ``asrgan train``.
+        seed: trained once, with this seed; None: once for each seed of the study.
+    """
+
+    overrides: Overrides
+    seed: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study; ``conf/study.yaml`` has the words for each of its keys.
+
+    Attributes:
+        name: of the study.
+        question: what it is to answer.
+        base: overrides of every variant, with those of the size.
+        variants: name -> overrides that make it.
+        baseline: the variant that the others are compared with.
+        seeds: each variant is trained with each.
+        stages: name -> what variants may start from.
+        start: the stage of all variants that set no ``generator.weights``; or None.
+        references: models that are evaluated beside, as ``asrgan evaluate`` takes them.
+        benchmarks: on which everything is evaluated; ``DIR``, ``hr:DIR`` or ``lr:DIR``.
+        train: folder of photographs.
+        validation: folders that are looked at during training; None: none.
+        metric: the one that decides.
+        difference: of the metric, in its unit: less does not matter.
+        evaluate: overrides of ``asrgan evaluate``.
+        overrides: of every training, as typed: ``key=value``.
+        variant_overrides: the same, but not of stages.
+    """
+
+    name: str
+    question: str
+    base: Overrides
+    variants: Mapping[str, Overrides]
+    baseline: str
+    seeds: Sequence[int]
+    stages: Mapping[str, Stage]
+    start: str | None
+    references: Sequence[str]
+    benchmarks: Sequence[str]
+    train: str
+    validation: Sequence[str] | None
+    metric: str
+    difference: float
+    evaluate: Overrides
+    overrides: Sequence[str]
+    variant_overrides: Sequence[str]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Lays the parts of the verb's resolved configuration together.
+
+        Raises:
+            UserError: names the key and what is wrong with it.
+        """
+        size, sizes = config["size"], config["sizes"]
+        if size not in sizes:
+            raise UserError(f"`size` (={size}) must be one of {', '.join(sizes)}.")
+        validation = config["data"]["validation"]
+        study = cls(
+            name=str(config["name"]),
+            question=config["question"],
+            base={"size": size, **config["base"], **(sizes[size] or {})},
+            variants=_named_variants(config["variants"], config["grid"]),
+            baseline=str(config["baseline"]),
+            seeds=config["seeds"],
+            stages={name: _stage(name, s, size) for name, s in config["stages"].items()},
+            start=config["start"],
+            references=[_absolute_model(model) for model in _texts(config["references"])],
+            benchmarks=[_absolute_benchmark(text) for text in _texts(config["benchmarks"])],
+            train=absolute(config["data"]["train"]),
+            validation=None if validation is None else [absolute(v) for v in _texts(validation)],
+            metric=config["metric"],
+            difference=config["difference"],
+            evaluate=config["evaluate"],
+            overrides=_texts(config["overrides"]),
+            variant_overrides=_texts(config["variant_overrides"]),
+        )
+        study._check()
+        return study
+
+    def _check(self) -> None:
+        names = [*self.variants, *self.stages, *map(model_name, self.references)]
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise UserError(
+                    f"`{name}` becomes a folder and a row of tables, so it must consist of letters,"
+                    " digits, spaces and . _ + = -; rename it."
+                )
+            if names.count(name) > 1:
+                raise UserError(
+                    f"`{name}` names two of the variants, stages and references; rename one."
+                )
+        if self.baseline not in self.variants:
+            raise UserError(
+                f"`baseline` (={self.baseline}) must be one of the variants:"
+                f" {', '.join(self.variants)}."
+            )
+        if not self.seeds or not all(type(seed) is int and seed >= 0 for seed in self.seeds):
+            raise UserError(f"`seeds` (={self.seeds}) must be a list of whole numbers.")
+        for seed in self.seeds:
+            if self.seeds.count(seed) > 1:
+                raise UserError(f"`seeds` has {seed} twice; a seed is one run of each variant.")
+        if self.start is not None and self.start not in self.stages:
+            known = ", ".join(self.stages) or "there are none"
+            raise UserError(f"`start` (={self.start}) must be null or one of the stages: {known}.")
+        if type(self.difference) not in (int, float) or self.difference < 0:
+            raise UserError(f"`difference` (={self.difference}) must be a number of at least 0.")
+        if not self.benchmarks:
+            raise UserError("`benchmarks` names no folder; try benchmarks=[DIR].")
+
+
+def model_name(specification: str) -> str:
+    """What ``asrgan evaluate`` calls ``NAME:FILE``, ``FILE`` or ``bicubic`` in its tables."""
+    name, separator, _ = specification.partition(":")
+    return name if separator else Path(specification).stem
+
+
+def absolute(path: object) -> str:
+    """A path that means the same in any folder; links stay, and so do addresses like s3://..."""
+    text = str(path)
+    return text if "://" in text else os.path.abspath(text)  # noqa: PTH100 - resolve() follows links
+
+
+def _absolute_benchmark(text: str) -> str:
+    kind, folder = split_benchmark(text)
+    return f"{kind}:{absolute(folder)}" if kind else absolute(folder)
+
+
+def _absolute_model(specification: str) -> str:
+    name, separator, file = specification.rpartition(":")
+    return name + separator + (file if file == "bicubic" else absolute(file))
+
+
+def _named_variants(
+    variants: Mapping[str, Overrides | None], grid: Mapping[str, Sequence[object]]
+) -> dict[str, Overrides]:
+    if bool(variants) == bool(grid):
+        raise UserError("a study has either `variants` or a `grid`; give one of them.")
+    if variants:
+        return {str(name): own or {} for name, own in variants.items()}
+    short = {key: re.split(r"[./]", key)[-1] for key in grid}
+    if len(set(short.values())) < len(short):
+        short = {key: key.replace("/", ".") for key in grid}
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"`grid.{key}` (={values}) must be a list of values.")
+    named: dict[str, Overrides] = {}
+    for values in itertools.product(*grid.values()):
+        own = dict(zip(grid, values, strict=True))
+        name = " ".join(f"{short[key]}={value}" for key, value in own.items())
+        if name in named:
+            raise UserError(f"`grid` has {name} twice; each point is one variant.")
+        named[name] = own
+    return named
+
+
+def _stage(name: str, stage: Mapping[str, Any], size: str) -> Stage:
+    unknown = set(stage) - {"base", "sizes", "seed"}
+    if unknown or "seed" not in stage:
+        raise UserError(f"`stages.{name}` (={dict(stage)}) must have `base`, `seed` and `sizes`.")
+    of_size = (stage.get("sizes") or {}).get(size) or {}
+    seed = stage["seed"]
+    if seed != "each" and type(seed) is not int:
+        raise UserError(f"`stages.{name}.seed` (={seed}) must be a whole number, or `each`.")
+    return Stage(
+        overrides={"size": size, **stage["base"], **of_size},
+        seed=None if seed == "each" else seed,
+    )
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in (value if isinstance(value, list) else [value])]

@@ -1,0 +1,104 @@
+"""What the cells of a study have left: rows, curves, hours, memory."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from asrgan.files import atomic_path
+from asrgan.metrics import METRICS
+from asrgan.studies.folder import CellFolder, CellState, StudyFolder
+from asrgan.studies.tables import Row, as_markdown, write_rows
+
+
+def read_results(study: StudyFolder) -> list[Row]:
+    """A row for each benchmark, finished cell and image, in the order of the study's tables.
+
+    Returns:
+        ``benchmark``, ``kind``, ``model``, ``seed`` (None of a reference), ``image`` and the
+        metrics.
+    """
+    rows: list[Row] = []
+    for cell in study.cells():
+        if cell.status() == "finished":
+            plan = cell.plan()
+            assert plan is not None
+            names = {"kind": plan.kind, "model": plan.model, "seed": plan.seed}
+            for row in read_rows(cell.folder / "evaluation" / "per_image.csv"):
+                scores = {k: float(row[k]) if row[k] else None for k in METRICS if k in row}
+                rows.append(
+                    {"benchmark": row["benchmark"], **names, "image": row["image"], **scores}
+                )
+    benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
+    return sorted(rows, key=lambda row: benchmarks.index(row["benchmark"]))
+
+
+def write_results(study: StudyFolder) -> str | None:
+    """Writes ``per_image.csv``, ``summary.csv`` and ``summary.md`` of what is finished.
+
+    Means are over the pictures of all seeds; how sure they are is the report's to tell.
+
+    Returns:
+        The summary as text; None: nothing is finished.
+    """
+    rows = read_results(study)
+    if not rows:
+        return None
+    metrics = [name for name in METRICS if name in rows[0]]
+    summary = _summarize(rows, metrics)
+    parts: list[str] = []
+    for benchmark in dict.fromkeys(str(line["benchmark"]) for line in summary):
+        parts += [f"## {benchmark}", as_markdown(summary, [], benchmark=benchmark, metrics=metrics)]
+    text = "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    names = ["benchmark", "kind", "model", "seed", "image"]
+    write_rows(study.folder / "per_image.csv", rows, columns=[*names, *metrics])
+    write_rows(study.folder / "summary.csv", summary, columns=list(summary[0]))
+    with atomic_path(study.folder / "summary.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return text
+
+
+def _summarize(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    """Means by benchmark and model, in the columns of `asrgan.studies.summarize`."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((str(row["benchmark"]), str(row["model"])), []).append(row)
+    summary: list[Row] = []
+    for (benchmark, model), group in groups.items():
+        seeds = len({row["seed"] for row in group})
+        line: Row = {"benchmark": benchmark, "model": model, "seeds": seeds, "images": len(group)}
+        for metric in metrics:
+            values = [value for row in group if isinstance(value := row[metric], float)]
+            mean = sum(values) / len(values) if values else None
+            line |= {metric: mean, f"{metric}_low": None, f"{metric}_high": None}
+            line[f"{metric}_images"] = len(values)
+        summary.append(line)
+    return summary
+
+
+def read_curve(cell: CellFolder) -> list[dict[str, float]]:
+    """The rows of a cell's ``metrics.csv`` so far; a row has the values that were written."""
+    path = cell.folder / "metrics.csv"
+    if not path.exists():
+        return []
+    return [{k: float(v) for k, v in row.items() if v} for row in read_rows(path)]
+
+
+def hours(state: CellState) -> float:
+    """Time of all attempts, lost work included."""
+    return sum(attempt.seconds for attempt in state.attempts) / 3600
+
+
+def peak_memory_mib(cell: CellFolder) -> float | None:
+    """Of the training, see `asrgan.engine.peak_memory_mib`; None: no rows yet."""
+    rows = read_curve(cell)
+    return max(
+        (r["train/peak_memory_mib"] for r in rows if "train/peak_memory_mib" in r), default=None
+    )
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The whole rows of a CSV file that may be growing."""
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(io.StringIO(whole)))
