@@ -55,6 +55,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Overrides of `asrgan train` for networks that are trained in a moment."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """The file of a generator with few features and random weights, by its scale."""
 

@@ -1,6 +1,8 @@
 """Every experiment composes, builds and takes a step; nothing in `conf` is written twice."""
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,15 @@ import torch
 import torchvision
 from omegaconf import OmegaConf
 
-from asrgan.configuration import compose, configuration_folder, flatten
+from asrgan.configuration import (
+    as_override,
+    compose,
+    compose_seeds,
+    configuration_folder,
+    flatten,
+    launch,
+    run_verb,
+)
 
 EXPERIMENTS = sorted(path.stem for path in (configuration_folder() / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (configuration_folder() / "recipe").glob("*.yaml"))
@@ -101,3 +111,78 @@ def test_a_small_recipe_holds_only_what_differs(recipe: str):
     base = full | small
     repeated = [k for k, v in own_values(path).items() if k in base and base[k] == v]
     assert repeated == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        0,
+        1,
+        -2.5,
+        1e-5,
+        "word",
+        "null",
+        "True",
+        "1",
+        "",
+        "it's, a [b]: {c}\\",
+        "ä b",
+        "/a/b=c",
+        [],
+        ["a", 1, None],
+        [{"after": "block8", "pool_size": 4}, {"after": "trunk"}],
+        {"a": [0.5, "x y"]},
+    ],
+)
+def test_a_plain_value_comes_back_from_its_override(value: object):
+    config = compose("evaluate", [as_override("models", value), "benchmarks=[x]"])
+    assert config["models"] == value
+    assert type(config["models"]) is type(value)
+
+
+def test_an_override_may_remove_a_key():
+    assert as_override("~optimizer.generator.betas", None) == "~optimizer.generator.betas"
+
+
+def test_seeds_are_composed_as_one_by_one():
+    overrides = ["experiment=asrgan_x4", "size=small", "degradation=light", "data.train=x"]
+    overrides.append("output_dir=out")
+    weights = "generator.weights='x/seed_${seed}/g.pth'"
+    together = compose_seeds([*overrides, weights], [1, 7])
+    for seed, config in zip([1, 7], together, strict=True):
+        assert config == compose("train", [*overrides, weights, f"seed={seed}"])
+        assert config["degradation"]["seed"] == seed
+        assert config["generator"]["weights"] == f"x/seed_{seed}/g.pth"
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_verb_launches_jobs_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+):
+    monkeypatch.setattr("sys.argv", ["asrgan"])
+    saved = str(tmp_path / "job.yaml")
+
+    def task(config: object, output_dir: Path) -> None:
+        job = ["models=[a]", "benchmarks=[b]", f"output_dir={output_dir}", "scale=3"]
+        launch(partial(OmegaConf.save, f=saved), [job])
+
+    handlers = logging.getLogger().handlers[:]
+    words = ["models=[x]", "benchmarks=[x]", f"output_dir={tmp_path}/out"]
+    run_verb("evaluate", [*words, f"hydra/launcher={launcher}"], task)
+    logging.getLogger().handlers[:] = handlers
+    job = OmegaConf.load(saved)
+    assert (job.models, job.scale, job.output_dir) == (["a"], 3, f"{tmp_path}/out")
+
+
+def test_a_launcher_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.argv", ["asrgan"])
+
+    def task(config: object, output_dir: Path) -> None:
+        launch(partial(OmegaConf.save, f="/nowhere/x"), [["models=[a]", "benchmarks=[b]"]])
+
+    handlers = logging.getLogger().handlers[:]
+    with pytest.raises(FileNotFoundError, match="/nowhere/x"):
+        run_verb("evaluate", ["models=[x]", "benchmarks=[x]", f"output_dir={tmp_path}/out"], task)
+    logging.getLogger().handlers[:] = handlers

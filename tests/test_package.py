@@ -33,6 +33,14 @@ def test_the_wheel_holds_the_whole_configuration(installed: Path):
     assert files_below(installed / "asrgan" / "conf") == files_below(ROOT / "conf")
 
 
+def test_the_wheel_holds_every_study(installed: Path):
+    studies = {
+        path.relative_to(ROOT / "experiments") for path in ROOT.glob("experiments/*/study.yaml")
+    }
+    shipped = installed / "asrgan" / "experiments"
+    assert {path.relative_to(shipped) for path in shipped.rglob("*.*")} == studies
+
+
 def test_the_installed_package_composes_from_its_own_files(installed: Path, tmp_path: Path):
     code = "; ".join(
         [

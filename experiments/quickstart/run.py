@@ -2,9 +2,8 @@
 
     make quickstart [QUICKSTART="--perceptual FILE ..."]
 
-Trains a small SRResNet, and from it a small SRGAN and a small A-SRGAN for the same number of
-iterations; evaluates them beside bicubic on photographs that no network has seen. Every step is
-an `asrgan` command, which is shown. What is finished is not done again.
+Writes the photographs, runs the study in study.yaml, and draws curves and pictures of its cells.
+What is finished is not done again.
 """
 
 import argparse
@@ -13,14 +12,15 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from skimage import data
 
-from asrgan.configuration import quoted
+from asrgan.configuration import as_override
 from asrgan.data import Benchmark
 from asrgan.imaging import read_image, to_array, write_image
-from asrgan.studies import plot_comparison, plot_curves
+from asrgan.studies import StudyFolder, plot_comparison, plot_curves
 
 # Photographs within scikit-image's wheel; nothing is downloaded.
 TRAIN = (
@@ -36,7 +36,6 @@ TRAIN = (
 )
 HELD_OUT = ("astronaut", "chelsea")
 SCALE = 4
-EXPERIMENTS = {"SRResNet": "srresnet_x4", "SRGAN": "srgan_x4", "A-SRGAN": "asrgan_x4"}
 
 
 def main() -> None:
@@ -54,18 +53,16 @@ def main() -> None:
     start_s = time.monotonic()
     output: Path = arguments.output
     write_photographs(output / "photographs")
-    runs = train(
+    run_study(
         output,
         content_iterations=arguments.content_iterations,
         gan_iterations=arguments.gan_iterations,
         perceptual=arguments.perceptual,
     )
-    evaluate(output, runs)
-    draw(output, runs)
-    print(f"\nTable     {output}/summary.md, summary.csv, per_image.csv")
-    print(f"Curves    {output}/curves.png")
-    print(f"Pictures  {output}/comparison.png, images/")
-    print(f"Runs      {', '.join(str(run) for run in runs.values())}")
+    cells = {plan.model: c.folder for c in StudyFolder(output).cells() if (plan := c.plan())}
+    draw(output, cells)
+    print(f"Curves      {output}/curves.png")
+    print(f"Pictures    {output}/comparison.png")
     print(f"{(time.monotonic() - start_s) / 60:.1f} minutes")
 
 
@@ -81,56 +78,35 @@ def write_photographs(folder: Path) -> None:
             write_image(path, rgb)
 
 
-def train(
+def run_study(
     output: Path, *, content_iterations: int, gan_iterations: int, perceptual: Path | None
-) -> dict[str, Path]:
-    """Trains the three networks; a finished or interrupted run is taken up."""
-    runs = {name: output / experiment for name, experiment in EXPERIMENTS.items()}
-    for name, run in runs.items():
-        overrides = [f"max_iterations={content_iterations}", "optimizer.average_decay=0.95"]
-        if name != "SRResNet":
-            overrides = [
-                f"max_iterations={gan_iterations}",
-                f"generator.weights={quoted(runs['SRResNet'] / 'generator.safetensors')}",
-            ]
-            if perceptual:
-                overrides += [
-                    "loss/perceptual=distilled_vgg19",
-                    f"loss.perceptual.network.weights={quoted(perceptual)}",
-                ]
-        call(
-            "train",
-            f"experiment={EXPERIMENTS[name]}",
-            "size=small",
-            f"data.train={quoted(output / 'photographs' / 'train')}",
-            f"data.validation={quoted(output / 'photographs' / 'held_out')}",
-            *overrides,
-            "data.crop_size_px=64",  # small crops: more steps within the minutes there are
-            "validate_every=100",
-            "resume=true",
-            f"output_dir={quoted(run)}",
-        )
-    return runs
+) -> None:
+    """Trains and evaluates what is not finished yet; shows the command, ends if it fails."""
+    held_out = str(output / "photographs" / "held_out")
+    overrides = {
+        "data.train": str(output / "photographs" / "train"),
+        "data.validation": held_out,
+        "benchmarks": [held_out],
+        "values.content_iterations": content_iterations,
+        "values.gan_iterations": gan_iterations,
+        "output_dir": str(output),
+    }
+    if perceptual:
+        weights = as_override("loss.perceptual.network.weights", str(perceptual))
+        overrides["variant_overrides"] = ["loss/perceptual=distilled_vgg19", weights]
+    study = str(Path(__file__).parent)
+    words = ["study", "run", study, *(as_override(*item) for item in overrides.items())]
+    print(f"$ asrgan {shlex.join(words)}", flush=True)
+    code = subprocess.call([sys.executable, "-m", "asrgan", *words])
+    if code:
+        sys.exit(code)
 
 
-def evaluate(output: Path, runs: dict[str, Path]) -> None:
-    """Scores bicubic and the networks on the held-out photographs."""
-    files = {name: run / "generator.safetensors" for name, run in runs.items()}
-    models = ["bicubic", *(quoted(f"{name}:{file}") for name, file in files.items())]
-    call(
-        "evaluate",
-        f"models=[{','.join(models)}]",
-        f"benchmarks=[{quoted(output / 'photographs' / 'held_out')}]",
-        "metrics=[psnr_y_db,ssim_y,psnr_rgb_db,ssim_rgb]",
-        "save_images=true",
-        f"output_dir={quoted(output)}",
-    )
-
-
-def draw(output: Path, runs: dict[str, Path]) -> None:
+def draw(output: Path, cells: Mapping[str, Path]) -> None:
     """Draws the training curves, and the models side by side."""
+    tables = {model: folder / "metrics.csv" for model, folder in cells.items()}
     plot_curves(
-        {name: run / "metrics.csv" for name, run in runs.items()},
+        {model: table for model, table in tables.items() if table.exists()},
         columns=["val/held_out/psnr_y_db", "val/held_out/ssim_y", "train/d_real", "train/d_fake"],
         path=output / "curves.png",
     )
@@ -144,10 +120,13 @@ def draw(output: Path, runs: dict[str, Path]) -> None:
         }
     images = {}
     for name, lr_image, hr_image in Benchmark(output / "photographs" / "held_out", scale=SCALE):
-        folder = output / "images" / "held_out"
+        pictures = {
+            model: folder / "evaluation" / "images" / "held_out" / model / f"{name}.png"
+            for model, folder in cells.items()
+        }
         images[name] = {
             "LR": to_array(lr_image).repeat(SCALE, axis=0).repeat(SCALE, axis=1),
-            **{model: read_image(folder / model / f"{name}.png") for model in ("bicubic", *runs)},
+            **{model: read_image(picture) for model, picture in pictures.items()},
             "HR": to_array(hr_image),
         }
     plot_comparison(
@@ -158,14 +137,6 @@ def draw(output: Path, runs: dict[str, Path]) -> None:
         num_crops=2,
         path=output / "comparison.png",
     )
-
-
-def call(*arguments: str) -> None:
-    """Shows an `asrgan` command and runs it; ends with its exit code if it fails."""
-    print(f"\n$ asrgan {shlex.join(arguments)}", flush=True)
-    code = subprocess.call([sys.executable, "-m", "asrgan", *arguments])
-    if code:
-        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,16 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from asrgan.configuration import configuration_folder, explain, run_verb
+from asrgan.configuration import (
+    cause_of,
+    configuration_folder,
+    explain,
+    run_verb,
+    study_arguments,
+)
 from asrgan.errors import UserError
 
-VERBS = ("prepare", "train", "evaluate", "upscale", "export", "doctor")
+VERBS = ("prepare", "train", "evaluate", "study", "upscale", "export", "doctor")
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
@@ -71,6 +77,8 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
         importlib.import_module(f"asrgan.{verb}").run(config, output_dir)
 
     try:
+        if verb == "study":
+            arguments = study_arguments(arguments)
         run_verb(verb, arguments, task)
     except KeyboardInterrupt:
         return _fail("Interrupted.", code=130)
@@ -80,9 +88,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _explain(error: Exception, *, verb: str) -> int:
-    cause: BaseException = error
-    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = cause_of(error)
     if isinstance(cause, UserError):
         # From a process of the loader it comes with the traceback before it.
         message = str(cause).strip().rpartition(f"{type(cause).__name__}: ")[2]

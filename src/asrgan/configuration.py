@@ -4,16 +4,24 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from itertools import pairwise
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
+import yaml
+from hydra._internal.callbacks import Callbacks  # in the context that launchers are given
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra.core.plugins import Plugins
+from hydra.errors import InstantiationException
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from asrgan.errors import UserError
 
 Config = DictConfig | ListConfig
 Task = Callable[[DictConfig, Path], None]
@@ -24,6 +32,11 @@ def configuration_folder() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def studies_folder() -> Path:
+    """The folder of the studies that come with asrgan: ``NAME/study.yaml``."""
+    return configuration_folder().with_name("experiments")
 
 
 def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
@@ -46,25 +59,49 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
         config.output_dir = str(output_dir)
         OmegaConf.resolve(config)  # while ${hydra:...} can still be read
         # Lightning starts further processes with this process's arguments. They must do this job,
-        # in this folder, not the whole sweep again; so it must not know of Hydra either.
+        # in this folder, not the whole sweep again.
         repeated = [*_flags_to_repeat(arguments), *_own_overrides()]
         sys.argv = [command, verb, *repeated, f"output_dir={quoted(output_dir)}"]
         is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
-        HydraConfig.instance().cfg = None
         try:
             task(config, output_dir)
         except Exception as error:
-            if output_dir != Path.cwd():
-                with suppress(OSError):
-                    output_dir.rmdir()  # leaves no empty folder
             if is_sweep:
                 raise
             failures.append(error)  # past Hydra, which would print a line of its own
+        finally:
+            if output_dir != Path.cwd():
+                with suppress(OSError):
+                    output_dir.rmdir()  # leaves no empty folder
 
     sys.argv = [command, *arguments]
     hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)()
     for error in failures:
         raise error
+
+
+def launch(task: Callable[[DictConfig], None], jobs: Sequence[Sequence[str]]) -> None:
+    """Runs jobs of the current verb through the launcher of ``hydra/launcher``, and waits for them.
+
+    Args:
+        task: gets the configuration of its job, perhaps on another machine.
+        jobs: overrides of the verb, for each.
+
+    Raises:
+        Exception: what a task or the launcher raised.
+    """
+    current, hydra_ = HydraConfig.get(), GlobalHydra.instance().hydra
+    assert hydra_ is not None
+    config = hydra_.compose_config(
+        current.job.config_name,
+        [*current.overrides.hydra, *jobs[0]],
+        run_mode=RunMode.MULTIRUN,
+        with_log_configuration=False,
+    )
+    context = HydraContext(config_loader=hydra_.config_loader, callbacks=Callbacks())
+    launcher = Plugins.instance().instantiate_launcher(context, task, config)
+    for result in launcher.launch(jobs, initial_job_idx=0):
+        _ = result.return_value  # raises what the task raised
 
 
 def compose(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -73,18 +110,121 @@ def compose(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         hydra.errors.HydraException: an override is wrong.
     """
+    with _composed(verb, overrides) as config:
+        return _plain(config)
+
+
+def compose_seeds(overrides: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """``compose("train", [*overrides, f"seed={seed}"])`` for each seed, at the cost of one.
+
+    Raises:
+        hydra.errors.HydraException: an override is wrong.
+    """
+    plain: list[dict[str, Any]] = []
+    with _composed("train", overrides) as config:
+        for seed in seeds:
+            config.seed = seed
+            plain.append(_plain(config))
+    return plain
+
+
+@contextmanager
+def _composed(verb: str, overrides: Sequence[str]) -> Generator[DictConfig]:
+    """The configuration, while what it says of Hydra can be read."""
     _register_resolvers()
     earlier = HydraConfig.instance().cfg
-    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+    with _initialized():
         config = hydra.compose(verb, list(overrides), return_hydra_config=True)
     try:
         HydraConfig.instance().set_config(config)
-        keys = [str(key) for key in config if key != "hydra"]
-        plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+        yield config
     finally:
         HydraConfig.instance().cfg = earlier
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+
+
+def _initialized() -> AbstractContextManager[None]:
+    """Hydra with our configuration; within a verb, with all the folders it was given."""
+    if GlobalHydra.instance().is_initialized():
+        return nullcontext()
+    return hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3")
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    keys = [str(key) for key in config if key != "hydra"]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+    return cast("dict[str, Any]", plain)
+
+
+def study_arguments(words: Sequence[str]) -> list[str]:
+    """What follows ``asrgan study``, as overrides; makes the study's file known to Hydra.
+
+    Args:
+        words: ``ACTION NAME``, overrides of the verb and ``--`` with overrides of each training.
+            A name is that of a shipped study, or a folder with a study.yaml.
+
+    Raises:
+        UserError: there is no such study, or its file is no YAML.
+    """
+    leading = list(takewhile(lambda word: "=" not in word and word[:1] not in "-~", words))
+    if len(leading) > 2:
+        raise UserError(f"`asrgan study` takes an action and a study; `{leading[2]}` is too much.")
+    overrides, behind = _split(words[len(leading) :], "--")
+    if "-m" in overrides or "--multirun" in overrides:
+        raise UserError("a study is a sweep of its own; leave out --multirun.")
+    action, name = (*leading, None, None)[:2]
+    definition: dict[Any, Any] = {}
+    if name is not None:
+        folder = _find_study(name)
+        definition = _load_study(folder / "study.yaml")
+        definition = {"name": folder.resolve().name, **definition}
+        # Hydra takes `size=...` for a choice among the group that only `asrgan train` has.
+        sizes = [word for word in overrides if word.startswith("size=")]
+        overrides = [word for word in overrides if word not in sizes]
+        definition |= dict(word.split("=", maxsplit=1) for word in sizes)
+        if action == "status":  # it looks at what ran, whatever the file needs or says now
+            definition = {"name": definition["name"]}
+        has_own = any(word.startswith("output_dir=") for word in overrides)
+        if (folder / "study.json").exists() and not has_own:  # a folder that a study wrote
+            overrides.append(as_override("output_dir", str(folder)))
+    ConfigStore.instance().store(
+        name="study_definition", node=OmegaConf.create(definition), provider="study.yaml"
+    )
+    if action is not None:
+        overrides.append(as_override("action", action))
+    if behind:
+        overrides.append(as_override("overrides", behind))
+    return overrides  # behind the user's words, since flags must come first
+
+
+def _split(words: Sequence[str], separator: str) -> tuple[list[str], list[str]]:
+    place = words.index(separator) if separator in words else len(words)
+    return list(words[:place]), list(words[place + 1 :])
+
+
+def _find_study(name: str) -> Path:
+    for folder in (Path(name), studies_folder() / name):
+        if (folder / "study.yaml").is_file():
+            return folder
+    known = sorted(path.parent.name for path in studies_folder().glob("*/study.yaml"))
+    raise UserError(
+        f"`{name}` is neither a folder with a study.yaml nor one of the studies {', '.join(known)}."
+    )
+
+
+def _load_study(path: Path) -> dict[Any, Any]:
+    try:
+        definition = OmegaConf.to_container(OmegaConf.load(path))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(definition, dict):
+        raise UserError(f"`{path}` must hold keys and values; see: asrgan study --cfg job.")
+    known = list(OmegaConf.load(configuration_folder() / "study.yaml"))
+    for key in definition:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), map(str, known), n=1)
+            hint = f"did you mean {near[0]}?" if near else "see: asrgan study --cfg job"
+            raise UserError(f"`{path}`: `{key}` is no key of a study; {hint}")
+    return definition
 
 
 def _register_resolvers() -> None:
@@ -117,12 +257,43 @@ def _flags_to_repeat(arguments: Sequence[str]) -> list[str]:
     return repeated
 
 
+def as_override(key: str, value: object) -> str:
+    """``key=value`` in Hydra's grammar; a key that begins with ``~`` is removed."""
+    return key if key.startswith("~") else f"{key}={_in_grammar(value)}"
+
+
+def _in_grammar(value: object) -> str:
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, object]", value).items()
+        return f"{{{','.join(f'{key}:{_in_grammar(item)}' for key, item in items)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_in_grammar(item) for item in cast('list[object]', value))}]"
+    if isinstance(value, str):
+        return quoted(value)
+    return "null" if value is None else str(value).lower()  # True, 1e-05
+
+
+def flags_of_this_run() -> list[str]:
+    """Hydra's flags with which another verb finds the same configuration files as this one."""
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [source.path for source in sources if source.provider == "command-line"]
+    return [word for folder in folders for word in ("--config-dir", folder)]
+
+
 def quoted(value: object) -> str:
     """Text as Hydra's grammar takes it, whatever characters are in it; quoted where it must be."""
-    if re.fullmatch(r"[\w.-]*(/[\w.-]+)+", str(value), flags=re.ASCII):
-        return str(value)  # a plain path
+    plain = r"[\w.-]*(/[\w.-]+)+|(?!(null|true|false|inf|nan)$)[a-z]\w*"  # a path or a word
+    if re.fullmatch(plain, str(value), flags=re.ASCII | re.IGNORECASE):
+        return str(value)
     text = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), str(value))
     return f"'{text}'"
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong in a constructor that Hydra called."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def explain(message: str, *, verb: str) -> str:
@@ -130,15 +301,20 @@ def explain(message: str, *, verb: str) -> str:
     line = " ".join(message.split()).partition(" Config search path:")[0]
     if missing := re.search(r"[Mm]issing mandatory value: (\S+)", line):
         return f"`{missing[1]}` has no value; give it: {missing[1]}=..."
+    if launcher := re.search(r"Could not find 'hydra/launcher/(joblib|submitit)", line):
+        extra = {"joblib": "joblib", "submitit": "slurm"}[launcher[1]]
+        return f"`hydra/launcher` needs another package; try: pip install 'asrgan[{extra}]'."
     if unknown := re.search(r"Could not override '([^']+)'", line):
-        key = unknown[1]
-        near = difflib.get_close_matches(key, _keys_of(verb), n=2)
+        key, known = unknown[1], _keys_of(verb)
+        if any(f"{name}.".startswith(f"{key}.") for name in known):
+            return line  # the value adds something below the key, and Hydra says how
+        near = difflib.get_close_matches(key, known, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"see: asrgan {verb} --cfg job"
         return f"`{key}` is no key of `asrgan {verb}`; {hint}"
     return line
 
 
-def flatten(config: Config) -> dict[str, object]:
+def flatten(config: Config | Mapping[str, object]) -> dict[str, object]:
     """The values of a configuration by their full keys, unresolved: ``data.crop_size_px`` -> 96."""
     leaves: dict[str, object] = {}
 
@@ -149,10 +325,10 @@ def flatten(config: Config) -> dict[str, object]:
         else:
             leaves[key] = node
 
-    walk(OmegaConf.to_container(config), "")
+    walk(OmegaConf.to_container(config) if OmegaConf.is_config(config) else config, "")
     return leaves
 
 
 def _keys_of(verb: str) -> list[str]:
-    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+    with _initialized():
         return list(flatten(hydra.compose(verb)))

@@ -31,6 +31,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -81,6 +82,7 @@ _MAY_CHANGE = (
 def run(config: DictConfig, output_dir: Path) -> None:
     """Trains as the configuration says, and tells where the results are."""
     _quieten()
+    HydraConfig.instance().cfg = None  # else Lightning starts further processes as jobs of Hydra
     _check(config, output_dir)
     pl.seed_everything(config.seed, verbose=False)
     last = output_dir / "checkpoints" / "last.ckpt"

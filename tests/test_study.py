@@ -1,0 +1,303 @@
+"""`asrgan study` from a study's file to its tables."""
+
+import csv
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from asrgan import cli, evaluate
+from asrgan.configuration import compose, studies_folder
+from asrgan.studies.folder import CellFolder, StudyFolder
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
+
+TOY: dict[str, Any] = {
+    "question": "Does it work?",
+    "baseline": "A",
+    "difference": 0.1,
+    "seeds": [1],
+    "references": [],
+    "evaluate": {"metrics": ["psnr_y_db", "ssim_y"], "device": "cpu"},
+    "base": {"experiment": "srgan_x4"},
+    "variants": {"A": {}, "B": {"generator.attention": [{"after": "trunk"}]}},
+}
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def asrgan_study(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    """`asrgan study` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["asrgan", "study", *arguments])
+        code, handlers = 0, logging.getLogger().handlers[:]
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            logging.getLogger().handlers[:] = handlers
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def toy(tmp_path: Path, photographs: Path) -> Callable[..., list[str]]:
+    """Writes a study into a folder; returns the words that name it and its data."""
+
+    def write(**changes: object) -> list[str]:
+        path = tmp_path / "toy" / "study.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump({**TOY, **changes}, sort_keys=False), encoding="utf-8")
+        data = [f"data.train={photographs}/train", f"data.validation={photographs}/Val"]
+        return ["toy", "size=small", *data, f"benchmarks=[{photographs}/Val]", "output_dir=out"]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "message"),
+    [
+        ({}, ["seeds=[1,1]"], "`seeds` has 1 twice"),
+        ({}, ["baseline=C"], "`baseline` (=C) must be one of the variants: A, B."),
+        ({}, ["metric=beauty"], "`metric` (=beauty) must be one of psnr_y_db"),
+        ({}, ["metric=colour_shift"], "`metric` (=colour_shift) is none that is evaluated"),
+        ({}, ["+evaluate.mtrics=3"], "`evaluate`: `mtrics` is no key of `asrgan evaluate`; did"),
+        ({}, ["jobs=0"], "`jobs` (=0) must be at least 1."),
+        ({}, ["benchmarks=[nowhere]"], "nowhere) cannot be read: No such file or directory."),
+        ({}, ["metrik=ssim_y"], "`metrik` is no key of `asrgan study`; did you mean metric"),
+        ({}, ["evaluate={a: 3}"], "To append to your config use +evaluate={a: 3}"),
+        ({}, ["--", "data.train"], "behind `--`: "),
+        ({}, ["--", "max_iteration=3"], "variant `A`: `max_iteration` is no key of `asrgan train`"),
+        ({"varients": {}}, [], "`varients` is no key of a study; did you mean variants?"),
+        ({"baseline": "???"}, [], "`baseline` has no value; give it: baseline=..."),
+        (
+            {"values": {"w": "???"}, "base": {"generator.weights": "${values.w}"}},
+            [],
+            "`values.w` has no value; give it: values.w=...",
+        ),
+        (
+            {"variants": {"A": {}, "B": {"generator.atention": []}}},
+            [],
+            "variant `B`: `generator.atention` is no key of `asrgan train`; did you mean",
+        ),
+        (
+            {"variants": {"A": {}, "B": {"generator.attention": [{"after": "block99"}]}}},
+            [],
+            "variant `B`: `generator.attention` has the unknown place `block99`",
+        ),
+        (
+            {"variants": {"A": {}, "B": {"trainer.log_every": 3}}},
+            [],
+            "variants `A` and `B` resolve to the same configuration",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_line_before_anything_is_trained(
+    asrgan_study: Run,
+    toy: Callable[..., list[str]],
+    tmp_path: Path,
+    tiny: Sequence[str],
+    changes: dict[str, object],
+    words: list[str],
+    message: str,
+):
+    given = toy(**changes)
+    rest = words if "--" in words else [*words, "--", *tiny]
+    result = asrgan_study("run", *given, *rest)
+    assert result.code == 2
+    assert result.err.startswith("asrgan: ")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run"], "`name` has no value"),
+        (["run", "nothing"], "`nothing` is neither a folder with a study.yaml nor one of the stud"),
+        (["run", "toy", "more"], "takes an action and a study; `more` is too much."),
+        (["walk", "toy"], "`action` (=walk) must be one of run, check, status, commands."),
+        (["run", "toy", "-m"], "a study is a sweep of its own; leave out --multirun."),
+        (["status", "toy"], "out` holds no study yet; asrgan study run starts one."),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_understood_is_told(
+    asrgan_study: Run, toy: Callable[..., list[str]], words: list[str], message: str
+):
+    toy()
+    result = asrgan_study(*words, *(["output_dir=out"] if "toy" in words else []))
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_study_in_other_hands_is_left_to_them(
+    asrgan_study: Run, toy: Callable[..., list[str]], tmp_path: Path
+):
+    words = toy()
+    lock = StudyFolder(tmp_path / "out").lock
+    assert lock.acquire()
+    result = asrgan_study("run", *words)
+    lock.release()
+    assert result.code == 2
+    assert f"another `asrgan study run` (process {os.getpid()} on " in result.err
+
+
+def test_the_commands_are_the_same_grid_as_plain_sweeps(
+    asrgan_study: Run, toy: Callable[..., list[str]], tmp_path: Path, photographs: Path
+):
+    words = toy(
+        stages={"S": {"base": {"experiment": "srresnet_x4"}, "seed": "each"}},
+        start="S",
+        seeds=[1, 2],
+        variants={"A": {}, "B b": {"generator.attention": [{"after": "trunk", "pool_size": 2}]}},
+    )
+    result = asrgan_study("commands", *words, "--", "max_iterations=6")
+    assert result.code == 0, result.err
+    assert not (tmp_path / "out").exists()
+    lines = [shlex.split(line) for line in result.out.splitlines()]
+    assert [line[:3] for line in lines] == [["asrgan", "train", "-m"]] * 3
+    last = lines[2]
+    assert "seed=1,2" in last
+    assert last[-2:] == [
+        f"output_dir='{tmp_path}/out/variants/B b'",
+        "hydra.sweep.subdir=seed_${seed}",
+    ]
+    config = compose("train", [*(w for w in last[3:-2] if w != "seed=1,2"), "seed=2"])
+    assert config["generator"]["attention"] == [{"after": "trunk", "pool_size": 2}]
+    assert config["max_iterations"] == 6
+    start = f"{tmp_path}/out/stages/S/seed_2/generator.safetensors"
+    assert config["generator"]["weights"] == start
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def kill_training(cell: CellFolder) -> None:
+    """Waits for the first checkpoint and kills the process that wrote it."""
+    deadline_s = time.monotonic() + 600
+    while not (cell.folder / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"train" in words and f"output_dir={cell.folder}".encode() in words:
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+def test_a_killed_cell_goes_on_elsewhere_and_ends_as_a_plain_run_does(
+    asrgan_study: Run,
+    toy: Callable[..., list[str]],
+    run_training: Callable[..., Path],
+    tmp_path: Path,
+    photographs: Path,
+    tiny: Sequence[str],
+):
+    cell = CellFolder(tmp_path / "out" / "variants" / "A" / "seed_1")
+    killer = threading.Thread(target=kill_training, args=[cell])
+    killer.start()
+    result = asrgan_study("run", *toy(variants={"A": {}}), "--", *tiny, "max_iterations=40")
+    killer.join()
+    assert result.code == 1
+    assert "asrgan: 1 interrupted; the same command goes on." in result.err
+
+    # The folder knows everything, and its cells go through any launcher of Hydra.
+    result = asrgan_study("run", "out", "hydra/launcher=submitit_local")
+    assert result.code == 0, result.err
+    assert cell.status() == "finished"
+    status = asrgan_study("status", "out")
+    assert "1 finished" in status.out
+    assert "40/40" in status.out
+    again = asrgan_study("run", "out")
+    assert again.code == 0, again.err
+    assert [a.step for a in cell.state().attempts] == ["train", "train", "evaluate"]
+
+    plain = run_training(tmp_path / "plain", "experiment=srgan_x4", "max_iterations=40", "seed=1")
+    settings = [f"models=[A:{plain}/generator.safetensors]", f"benchmarks=[{photographs}/Val]"]
+    settings += ["metrics=[psnr_y_db,ssim_y]", "device=cpu", "gallery=null"]
+    evaluate.run(OmegaConf.create(compose("evaluate", settings)), plain)
+    ours, theirs = (rows_of(f / "per_image.csv") for f in (tmp_path / "out", plain))
+    assert [(r["image"], r["psnr_y_db"], r["ssim_y"]) for r in ours] == [
+        (r["image"], r["psnr_y_db"], r["ssim_y"]) for r in theirs
+    ]
+    names = ("iteration", "train/loss_g/total", "val/Val/psnr_y_db")
+    assert [[r[name] for name in names] for r in rows_of(cell.folder / "metrics.csv")] == [
+        [r[name] for name in names] for r in rows_of(plain / "metrics.csv")
+    ]
+
+
+SHIPPED = sorted(path.parent.name for path in studies_folder().glob("*/study.yaml"))
+
+
+def test_the_shipped_studies_are_these():
+    assert SHIPPED == [
+        "adversarial_objective",
+        "crop_size",
+        "finetune_vs_scratch",
+        "fsa_placement",
+        "fsa_pool_size",
+        "quickstart",
+        "srgan_vs_asrgan",
+    ]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_head_of_a_study_gives_command_cost_and_seeds(name: str):
+    lines = (studies_folder() / name / "study.yaml").read_text("utf-8").splitlines()
+    head = [line for line in lines if line.startswith("#")]
+    for label in ("Command:", "Cost:", "Seeds:"):
+        assert any(label in line for line in head), label
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_study_finds_nothing_wrong_with_itself(
+    asrgan_study: Run,
+    tmp_path: Path,
+    photographs: Path,
+    tiny_weights: Callable[[int], Path],
+    name: str,
+):
+    data = [f"data.train={photographs}/train", f"data.validation={photographs}/Val"]
+    words = [name, *data, f"benchmarks=[{photographs}/Val]", "metric=psnr_y_db", "output_dir=out"]
+    if name == "finetune_vs_scratch":
+        words.append(f"values.published={tiny_weights(4)}")
+    for size in ("small", "full"):
+        result = asrgan_study("check", *words, f"size={size}")
+        assert result.code == 0, result.err
+        cells = [line for line in result.out.splitlines() if "iterations, waiting" in line]
+        assert cells[0].startswith("references/bicubic ")
+        assert len([cell for cell in cells if cell.startswith("stages/")]) == 1
+        assert len([cell for cell in cells if cell.startswith("variants/")]) > 1
+    assert list(tmp_path.iterdir()) == []
