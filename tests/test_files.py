@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from asrgan.files import atomic_path
+from asrgan.files import atomic_path, remove_unfinished
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path: Path):
@@ -28,3 +28,11 @@ def test_a_full_disk_names_the_file_and_leaves_the_earlier_one(tmp_path: Path):
         fill_the_disk(path)
     assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path):
+    for name in (".last.123.ckpt", ".a.b.7.csv", ".hidden", ".notes.txt", "1.2.txt"):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".hidden", ".notes.txt", "1.2.txt"}
+    remove_unfinished(tmp_path / "missing")

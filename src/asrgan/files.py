@@ -51,7 +51,7 @@ def remove_unfinished(folder: Path) -> None:
         folder: nobody else writes to it; may be missing.
     """
     for path in folder.glob(".*"):
-        if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):
+        if TEMPORARY_NAME.fullmatch(path.name):
             path.unlink()
 
 

@@ -95,8 +95,12 @@ class MetricsTable(IterationLogger):
             self._columns += new
             self._rewrite([*rows, row])
             return
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+        try:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+        except OSError as error:
+            error.filename = str(self._path)  # a full disk leaves it out
+            raise
 
     @rank_zero_only
     def resume_from(self, iteration: int, *, is_validated: bool) -> None:
