@@ -1,9 +1,25 @@
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asrgan.errors import UserError
-from asrgan.models.blocks import ResidualBlock, UpsampleBlock, check_choice, check_positive
+from asrgan.models.blocks import (
+    OutputConvolution,
+    PReLU,
+    ResidualBlock,
+    UpsampleBlock,
+    check_choice,
+    check_positive,
+)
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+def gradients_of(layer: nn.Module, x: Tensor, gradient: Tensor) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    result = layer(x)
+    return [result, *torch.autograd.grad(result, [x, *layer.parameters()], gradient)]
 
 
 def test_a_residual_block_is_two_convolutions_beside_a_skip():
@@ -24,6 +40,36 @@ def test_an_upsampling_block_interleaves_four_maps():
     for offset in range(4):
         part = output[:, :, offset // 2 :: 2, offset % 2 :: 2]
         torch.testing.assert_close(part, maps[:, offset::4])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_prelu_and_its_gradients_are_torch_s(layout: torch.memory_format):
+    torch.manual_seed(0)
+    ours, torch_s = PReLU().double(), nn.PReLU().double()
+    torch_s.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64).contiguous(memory_format=layout)
+    gradient = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    for mine, expected in zip(
+        gradients_of(ours, x, gradient), gradients_of(torch_s, x, gradient), strict=True
+    ):
+        torch.testing.assert_close(mine, expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(6, 8), (5, 8), (6, 7)])
+def test_the_output_convolution_and_its_gradients_are_a_plain_one_s(
+    size: tuple[int, int], layout: torch.memory_format
+):
+    torch.manual_seed(0)
+    ours = OutputConvolution(4, 3, 9, padding=4).double()
+    plain = nn.Conv2d(4, 3, 9, padding=4).double()
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 4, *size, dtype=torch.float64).contiguous(memory_format=layout)
+    gradient = torch.randn(2, 3, *size, dtype=torch.float64)
+    for mine, expected in zip(
+        gradients_of(ours, x, gradient), gradients_of(plain, x, gradient), strict=True
+    ):
+        torch.testing.assert_close(mine, expected)
 
 
 def test_values_out_of_range_are_refused():

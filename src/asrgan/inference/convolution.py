@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from asrgan.inference.network import Step
 from asrgan.inference.rows import Band, RowQueue, Window, empty_rows
-from asrgan.models import SRGANGenerator
+from asrgan.models import SRGANGenerator, as_phases
 
 
 class Convolution:
@@ -20,7 +20,7 @@ class Convolution:
         generator: has the weights; without norms.
         dtype: to compute in, and of its input.
         phases: the square of pixels, this wide, that are computed as channels of one; 1 is the
-            convolution as it is. See `_as_phases`.
+            convolution as it is. See `as_phases`.
         offset: added to the result.
         device: of torch.
     """
@@ -41,7 +41,7 @@ class Convolution:
         if step.enlarges:
             weight, bias = _pixel_by_pixel(weight), _pixel_by_pixel(bias)
         if phases > 1:
-            weight, bias = _as_phases(weight, phases), bias.repeat_interleave(phases**2)
+            weight, bias = as_phases(weight, phases), bias.repeat_interleave(phases**2)
         weight = weight.contiguous(memory_format=torch.channels_last)
         self._weight, self._bias = (t.to(device=device, dtype=dtype) for t in (weight, bias))
         self.step = step
@@ -206,27 +206,3 @@ def _pixels_of_shuffled(features: Tensor) -> Tensor:
     """(1, C, 2 * H, 2 * W), channels last, as (H, 2, W, 2 * C)."""
     pixels = features[0].permute(1, 2, 0)
     return pixels.view(pixels.shape[0] // 2, 2, pixels.shape[1] // 2, -1)
-
-
-def _as_phases(weight: Tensor, phases: int) -> Tensor:
-    """The weights of a convolution whose channels are the pixels of a small square of its result.
-
-    A CPU multiplies 16 output channels at a time, and the output convolution has 3. With 2x2
-    phases it has 12, a stride of 2 and a kernel of 10 instead of 9: a quarter more multiplications
-    (by zeros), and three times faster. Pixel shuffle puts the channels in their places.
-
-    Args:
-        weight: (O, I, K, K).
-        phases: side of the square.
-
-    Returns:
-        (O * phases * phases, I, K + phases - 1, K + phases - 1).
-    """
-    size = weight.shape[2]
-    shifted = weight.new_zeros(
-        weight.shape[0], phases, phases, weight.shape[1], size + phases - 1, size + phases - 1
-    )
-    for row in range(phases):
-        for column in range(phases):
-            shifted[:, row, column, :, row : row + size, column : column + size] = weight
-    return shifted.flatten(0, 2)

@@ -2,6 +2,7 @@
 
 from asrgan.models.attention import AttentionPlace, FlexibleSelfAttention
 from asrgan.models.bicubic import BicubicUpscaler
+from asrgan.models.blocks import as_phases
 from asrgan.models.discriminators import UNetDiscriminator, VGGDiscriminator
 from asrgan.models.features import DistilledVGG19Features, VGG19Features
 from asrgan.models.files import load_generator, load_weights, read_metadata, save_generator
@@ -25,6 +26,7 @@ __all__ = [
     "VGG19Features",
     "VGGDiscriminator",
     "apply_spectral_norm",
+    "as_phases",
     "fold_norms",
     "fold_spectral_norm",
     "largest_singular_value",

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from asrgan.models.attention import FlexibleSelfAttention, PlacedAttention
 from asrgan.models.blocks import (
     Norm,
+    OutputConvolution,
+    PReLU,
     ResidualBlock,
     UpsampleBlock,
     check_choice,
@@ -72,16 +74,16 @@ class SRGANGenerator(nn.Module):
         check_choice("generator.output", output, get_args(Output))
         num_upsamplings = _NUM_UPSAMPLINGS[scale]
 
-        self.head = nn.Sequential(nn.Conv2d(3, num_features, 9, padding=4), nn.PReLU())
+        self.head = nn.Sequential(nn.Conv2d(3, num_features, 9, padding=4), PReLU())
         self.blocks = nn.ModuleList(
             ResidualBlock(num_features, norm=norm) for _ in range(num_blocks)
         )
         self.trunk = nn.Sequential(
             nn.Conv2d(num_features, num_features, 3, padding=1),
-            nn.PReLU() if trunk_end == "prelu" else norm_layer(num_features, norm=norm),
+            PReLU() if trunk_end == "prelu" else norm_layer(num_features, norm=norm),
         )
         self.upsamples = nn.ModuleList(UpsampleBlock(num_features) for _ in range(num_upsamplings))
-        self.tail = nn.Conv2d(num_features, 3, 9, padding=4)
+        self.tail = OutputConvolution(num_features, 3, 9, padding=4)
         places = [
             "head",
             *(f"block{number}" for number in range(1, num_blocks + 1)),
