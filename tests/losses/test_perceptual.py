@@ -104,3 +104,35 @@ def test_no_layers_are_a_user_s_mistake():
 def test_an_unknown_distance_is_a_user_s_mistake():
     with pytest.raises(UserError, match=r"`distance` \(='l3'\).* must be 'l1' or 'l2'"):
         make_loss(distance="l3")
+
+
+def test_autocast_gets_its_weights_converted_once_and_the_same_values():
+    torch.manual_seed(0)
+    plain = ConvolutionNetwork()
+    loss = make_loss(network=plain, layers={"features": 1.0})
+    sr_image = SR.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(sr_image, HR)
+        features = [plain(image, ["features"])["features"] for image in (sr_image, HR)]
+        expected = (0.25 * (features[0].float() - features[1].float())).square().mean()
+        (gradient,) = torch.autograd.grad(value, sr_image)
+        (expected_gradient,) = torch.autograd.grad(expected, sr_image)
+        first = loss._network_for("cpu")
+        loss(sr_image, HR)
+        assert loss._network_for("cpu") is first
+    assert value == expected
+    torch.testing.assert_close(gradient, expected_gradient)
+    assert first.layer.weight.dtype == torch.bfloat16
+    assert plain.layer.weight.dtype == torch.float32
+    loss.double()
+    assert loss(SR.double(), HR.double()).item() == pytest.approx(expected.item(), rel=0.05)
+
+
+class ConvolutionNetwork(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+        self.requires_grad_(False)
+
+    def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        return dict.fromkeys(layers, self.layer(image))

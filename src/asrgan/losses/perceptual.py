@@ -1,5 +1,6 @@
 """A loss that compares pictures by what a frozen network sees in them."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Literal, Self
 
@@ -56,6 +57,7 @@ class PerceptualLoss(ContentLoss):
         self.feature_scale = feature_scale
         self._distance = _DISTANCES[distance]
         self._outside_the_tree = (network,)  # a plain attribute would register it as a submodule
+        self._autocast_network: tuple[nn.Module, ...] = ()
 
     @property
     def network(self) -> nn.Module:
@@ -64,9 +66,10 @@ class PerceptualLoss(ContentLoss):
 
     def forward(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
         """The weighted sum over the layers; see `ContentLoss.forward`."""
+        network = self._network_for(sr_image.device.type)
         with torch.no_grad():
-            hr_features = self.network(hr_image, self.layers)
-        sr_features = self.network(sr_image, self.layers)
+            hr_features = network(hr_image, self.layers)
+        sr_features = network(sr_image, self.layers)
         distances = [
             factor
             * self._distance(
@@ -77,7 +80,20 @@ class PerceptualLoss(ContentLoss):
         ]
         return torch.stack(distances).sum()
 
+    def _network_for(self, device_type: str) -> nn.Module:
+        """The network, with the weights that autocast would make of its own at each pass."""
+        if not torch.is_autocast_enabled(device_type):
+            return self.network
+        if not self._autocast_network:
+            network = copy.deepcopy(self.network)
+            for layer in network.modules():
+                if isinstance(layer, nn.Conv2d):
+                    layer.to(torch.get_autocast_dtype(device_type))
+            self._autocast_network = (network,)
+        return self._autocast_network[0]
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # The only hook that `.to()` of a surrounding module reaches.
+        self._autocast_network = ()
         self.network._apply(fn, recurse)  # pyright: ignore[reportPrivateUsage]
         return super()._apply(fn, recurse)

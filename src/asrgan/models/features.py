@@ -138,7 +138,7 @@ def _extract(
                 )
             features = F.max_pool2d(features, 2)
         before = convolution(features)
-        features = F.relu(before)
+        features = F.relu(before, inplace=name not in layers)
         both = {name: before, name.replace("conv", "relu"): features}
         maps |= {layer: both[layer] for layer in both if layer in layers}
     return maps
