@@ -49,6 +49,7 @@ from asrgan.engine import (
     SuperResolution,
     best_precision,
     gan_strategy,
+    keep_freed_memory,
     read_progress,
 )
 from asrgan.errors import UserError
@@ -103,6 +104,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
         run_id = _describe(config, output_dir, origin)
         has_validation = bool(data.validation_names)
         trainer = _build_trainer(config, output_dir, run_id, origin, has_validation=has_validation)
+        keep_freed_memory()
         try:
             trainer.fit(module, data, ckpt_path=last if is_resumed else None, weights_only=True)
         except SystemExit as end:  # what Lightning makes of a second Ctrl-C

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,10 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from asrgan.data import Benchmark, BicubicDegradation, PhotographData
-from asrgan.engine import Optimization, Schedule, SuperResolution
+from asrgan.engine import Batch, Optimization, Schedule, SuperResolution
 from asrgan.errors import DivergedError, UserError
 from asrgan.losses import (
+    AdversarialObjective,
     L1Loss,
     NonSaturatingLoss,
     PerceptualLoss,
@@ -165,17 +167,20 @@ class StepWatcher(SuperResolution):
         # Relativistic losses see differences of logits only: D's last bias cancels out.
         return not self.adversarial_loss.needs_real
 
-    def _step_generator(self, sr_image: Tensor, hr_image: Tensor) -> None:
+    def _step_generator(
+        self, sr_image: Tensor, hr_image: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
         before_g, before_d = parameters_of(self.generator), parameters_of(self.discriminator)
-        super()._step_generator(sr_image, hr_image)
+        logits = super()._step_generator(sr_image, hr_image)
         assert changed(before_g, self.generator) == set(before_g)
         assert not changed(before_d, self.discriminator)
         assert all(p.grad is None for p in self.discriminator.parameters())
         assert all(p.requires_grad for p in self.discriminator.parameters())
+        return logits
 
-    def _step_discriminator(self, sr_image: Tensor, hr_image: Tensor) -> None:
+    def _step_discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> None:
         before_g, before_d = parameters_of(self.generator), parameters_of(self.discriminator)
-        super()._step_discriminator(sr_image, hr_image)
+        super()._step_discriminator(real_logits, fake_logits)
         without = set() if self.last_bias_moves else {"dense.4.bias"}
         assert changed(before_d, self.discriminator) >= set(before_d) - without
         assert not changed(before_g, self.generator)
@@ -195,6 +200,51 @@ def test_each_step_changes_every_parameter_of_its_own_network_and_none_of_the_ot
     fit: Callable[..., pl.Trainer], changes: Mapping[str, Any]
 ):
     fit(make_module(StepWatcher, **changes), iterations=2)
+
+
+class BatchKeeper(Callback):
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_index: int
+    ) -> None:
+        self.batches.append(batch)
+
+
+@pytest.mark.parametrize("objective", [NonSaturatingLoss, RelativisticAverageLoss])
+def test_the_steps_are_those_of_a_plain_loop(
+    fit: Callable[..., pl.Trainer], objective: type[AdversarialObjective]
+):
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    adversarial = objective(weight=0.5)
+    module = make_module(
+        generator=make_generator(norm="none"),
+        discriminator=make_discriminator(norm="none"),
+        adversarial_loss=adversarial,
+        optimization=make_optimization(generator=sgd, discriminator=sgd),
+    )
+    generator, discriminator = copy.deepcopy([module.generator, module.discriminator])
+    keeper = BatchKeeper()
+    fit(module, iterations=3, callbacks=(keeper,))
+
+    g_step, d_step = sgd(generator.parameters()), sgd(discriminator.parameters())
+    for lr_image, hr_image in keeper.batches:
+        sr_image = generator(lr_image)
+        fooling = adversarial.generator_loss(discriminator(hr_image), discriminator(sr_image))
+        g_step.zero_grad()
+        ((sr_image - hr_image).abs().mean() + 0.5 * fooling).backward()
+        g_step.step()
+        d_step.zero_grad()
+        telling = adversarial.discriminator_loss(
+            discriminator(hr_image), discriminator(sr_image.detach())
+        )
+        telling.backward()
+        d_step.step()
+    assert len(keeper.batches) == 3
+    for ours, plain in ((module.generator, generator), (module.discriminator, discriminator)):
+        for mine, expected in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_spectrally_normalized_attention_gan_trains_every_parameter_but_those_behind_gamma(

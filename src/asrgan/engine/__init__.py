@@ -2,7 +2,12 @@
 
 from asrgan.engine.averaging import start_average, update_average
 from asrgan.engine.checkpoints import Checkpoints, Schedule, read_progress
-from asrgan.engine.hardware import best_precision, gan_strategy, peak_memory_mib
+from asrgan.engine.hardware import (
+    best_precision,
+    gan_strategy,
+    keep_freed_memory,
+    peak_memory_mib,
+)
 from asrgan.engine.loggers import IterationLogger, MetricsTable, TensorBoardLogger, WandbLogger
 from asrgan.engine.means import RunningMeans
 from asrgan.engine.processes import Processes, join_processes
@@ -27,6 +32,7 @@ __all__ = [
     "best_precision",
     "gan_strategy",
     "join_processes",
+    "keep_freed_memory",
     "peak_memory_mib",
     "read_progress",
     "start_average",

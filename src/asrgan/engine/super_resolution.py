@@ -153,7 +153,7 @@ class SuperResolution(pl.LightningModule):
             None if discriminator is None else discriminator.to(memory_format=memory_format)
         )
         self.averaged_generator = start_average(self.generator)
-        self.content_losses = nn.ModuleDict(content_losses)
+        self.content_losses = nn.ModuleDict(content_losses).to(memory_format=memory_format)
         self._content_weights = {name: loss.weight for name, loss in content_losses.items()}
         self.adversarial_loss = adversarial_loss
         self.degradation = degradation
@@ -167,7 +167,7 @@ class SuperResolution(pl.LightningModule):
         self.validation_scores: dict[str, float] = {}
         self._memory_format = memory_format
         self._means = RunningMeans()
-        self._kept_statistics: list[tuple[Tensor, Tensor]] = []
+        self._kept_statistics: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
         scores = [*protocol.metrics, *(f"loss_{name}" for name in content_losses), "content_loss"]
         # These gather sums and counts of all processes, so each image counts once.
         self._validation_means = [
@@ -197,18 +197,23 @@ class SuperResolution(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """One iteration: G's step and the average of G, then D's step on the same pictures."""
         del batch_index
+        real_logits = fake_logits = None
         try:
-            self._keep_statistics()
+            self._keep_statistics(self.generator, self.discriminator)
             if self._is_generators_turn:
                 sr_image = self.generator(batch.lr_image)  # once; D sees it detached
-                self._step_generator(sr_image, batch.hr_image)
+                real_logits, fake_logits = self._step_generator(sr_image, batch.hr_image)
                 self._average_generator()
+                self._keep_statistics(self.generator)
             else:
                 with torch.no_grad():
                     sr_image = self.generator(batch.lr_image)
             if self.discriminator is not None:
-                self._keep_statistics()
-                self._step_discriminator(sr_image.detach(), batch.hr_image)
+                if fake_logits is None:
+                    fake_logits = self._judge(sr_image.detach())
+                if real_logits is None:
+                    real_logits = self._judge(batch.hr_image)
+                self._step_discriminator(real_logits, fake_logits)
         except _NotFiniteError as error:
             self._skip(error)
         if self._completes_a_step:
@@ -216,40 +221,65 @@ class SuperResolution(pl.LightningModule):
         self.iteration += 1
         self._report(len(batch.hr_image))
 
-    def _step_generator(self, sr_image: Tensor, hr_image: Tensor) -> None:
+    def _step_generator(
+        self, sr_image: Tensor, hr_image: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """G's step; returns D's real and fake logits, as far as it needed them, with their graphs.
+
+        D's weights stay as they are until its own step, which goes back through the same passes:
+        here the way back ends at G's picture, and goes on from there with the content losses'.
+        """
         total = sr_image.new_zeros((), dtype=torch.float32)
         values = self._content_values(sr_image, hr_image)
         for name, value in values.items():
             total = total + self._content_weights[name] * value
-        if self.discriminator is not None and self.adversarial_loss is not None:
-            # No parameter of D changes here. Its running statistics do: it stays in training mode.
-            self.discriminator.requires_grad_(False)
-            real_logits = None
+        minimized = total
+        real_logits = fake_logits = None
+        if self.adversarial_loss is not None:
+            picture = sr_image.detach().float().requires_grad_()
             if self.adversarial_loss.needs_real:
-                with torch.no_grad():
-                    real_logits = self.discriminator(hr_image)
-            fake_logits = self.discriminator(sr_image)
-            value = self.adversarial_loss.generator_loss(real_logits, fake_logits)
-            self.discriminator.requires_grad_(True)
-            total = total + self.adversarial_loss.weight * value
+                real_logits = self._judge(hr_image)
+            fake_logits = self._judge(picture)
+            value = self.adversarial_loss.generator_loss(
+                None if real_logits is None else real_logits.detach(), fake_logits
+            )
+            scale = self._loss_scale
+            (slope,) = torch.autograd.grad(scale * value, picture, retain_graph=True)
+            weight = self.adversarial_loss.weight
+            minimized = total + weight * (sr_image.float() * (slope / scale)).sum()
+            total = total + weight * value.detach()
             values["adversarial"] = value
         values["total"] = total
         self._require_finite("train/loss_g/total", total)
         for name, value in values.items():
             self._means.add(f"train/loss_g/{name}", value)
-        self._descend(self._optimizers[0], total)
+        self._descend(self._optimizers[0], minimized)
+        return real_logits, fake_logits
 
-    def _step_discriminator(self, sr_image: Tensor, hr_image: Tensor) -> None:
-        assert self.discriminator is not None
+    def _step_discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> None:
         assert self.adversarial_loss is not None
-        real_logits = self.discriminator(hr_image)
-        fake_logits = self.discriminator(sr_image)
         loss = self.adversarial_loss.discriminator_loss(real_logits, fake_logits)
         self._require_finite("train/loss_d/total", loss)
         self._means.add("train/loss_d/total", loss)
         self._means.add("train/d_real", torch.sigmoid(real_logits.detach().float()).mean())
         self._means.add("train/d_fake", torch.sigmoid(fake_logits.detach().float()).mean())
         self._descend(self._optimizers[1], loss)
+
+    def _judge(self, image: Tensor) -> Tensor:
+        """D's logits; its weights get autocast's precision once per iteration."""
+        assert self.discriminator is not None
+        is_cached = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(True)
+        try:
+            return self.discriminator(image)
+        finally:
+            torch.set_autocast_cache_enabled(is_cached)
+
+    @property
+    def _loss_scale(self) -> float:
+        """What keeps float16's gradients from vanishing; 1 in all other precisions."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return 1.0 if scaler is None else scaler.get_scale()
 
     def _content_values(self, sr_image: Tensor, hr_image: Tensor) -> dict[str, Tensor]:
         return {name: loss(sr_image, hr_image) for name, loss in self.content_losses.items()}
@@ -262,7 +292,10 @@ class SuperResolution(pl.LightningModule):
             optimizer.zero_grad(set_to_none=True)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clips and reports the gradient's norm; runs after unscaling."""
+        """Clips and reports the gradient's norm, unscaled."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # Lightning leaves it to fused optimizers
         clip_norm = self.optimization.gradient_clip_norm
         is_written = (self.iteration + 1) % self.log_every == 0
         if clip_norm is None and not is_written:
@@ -315,12 +348,13 @@ class SuperResolution(pl.LightningModule):
 
     # Where a loss is not finite, and is to be skipped
 
-    def _keep_statistics(self) -> None:
+    def _keep_statistics(self, *networks: nn.Module | None) -> None:
         """Keeps what forward passes change: running statistics and singular vectors."""
         if self.on_nonfinite == "skip":
-            networks = [self.generator, self.discriminator]
-            buffers = [b for network in networks if network is not None for b in network.buffers()]
-            self._kept_statistics = [(buffer, buffer.clone()) for buffer in buffers]
+            for network in networks:
+                if network is not None:
+                    kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
+                    self._kept_statistics[network] = kept
 
     def _require_finite(self, name: str, value: Tensor) -> None:
         """Ends the iteration in every process if the value of one of them is not finite."""
@@ -339,8 +373,9 @@ class SuperResolution(pl.LightningModule):
             self._require_finite(_gradient_norm_of(optimizer.optimizer, self._optimizers), norm)
 
     def _skip(self, error: "_NotFiniteError") -> None:
-        for buffer, kept in self._kept_statistics:
-            buffer.copy_(kept)
+        for statistics in self._kept_statistics.values():
+            for buffer, kept in statistics:
+                buffer.copy_(kept)
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.num_skipped += 1
