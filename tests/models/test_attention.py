@@ -132,6 +132,13 @@ def test_rows_of_the_attention_map_sum_to_one_and_weigh_the_values(pool_size: in
     torch.testing.assert_close(layer(features), features + 0.7 * large, rtol=1e-4, atol=1e-5)
 
 
+def test_asked_positions_are_rows_of_the_whole_attention_map():
+    layer = attention(16, pool_size=2, resize="nearest")
+    features = torch.randn(2, 16, 9, 7)
+    asked = layer.attention_map(features, positions=torch.tensor([3, 17]))
+    torch.testing.assert_close(asked, layer.attention_map(features)[:, [3, 17]])
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("num_features", [16, 48, 64])
 def test_a_fused_kernel_is_taken_so_that_the_map_is_never_stored(

@@ -81,21 +81,24 @@ class FlexibleSelfAttention(nn.Module):
         # In the features' precision: a float32 gamma would make all that follows float32.
         return features + self.gamma.to(resized.dtype) * resized
 
-    def attention_map(self, features: Tensor) -> Tensor:
-        """How much each pooled position attends to each other one.
+    def attention_map(self, features: Tensor, *, positions: Tensor | None = None) -> Tensor:
+        """How much pooled positions attend to each one.
 
         Stores the map which ``forward`` avoids: 4 * N * L * L bytes in float32, 0.9 GiB for a
-        500x500 map pooled by 4.
+        500x500 map pooled by 4, if all of them are asked.
 
         Args:
             features: (N, C, H, W).
+            positions: (Q,) those that are asked, row-major; None: all.
 
         Returns:
-            (N, L, L) with L = ceil(H / pool_size) * ceil(W / pool_size), row-major; each row
+            (N, Q, L) with L = ceil(H / pool_size) * ceil(W / pool_size), row-major; each row
             belongs to one query and sums to 1.
         """
         pooled = self._pool(features)
         query, key = _to_tokens(self.query(pooled)), _to_tokens(self.key(pooled))
+        if positions is not None:
+            query = query[:, positions]
         return torch.softmax(query @ key.transpose(1, 2), dim=-1)
 
     def _pool(self, features: Tensor) -> Tensor:
