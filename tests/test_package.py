@@ -41,6 +41,13 @@ def test_the_wheel_holds_every_study(installed: Path):
     assert {path.relative_to(shipped) for path in shipped.rglob("*.*")} == studies
 
 
+def test_the_wheel_holds_the_page_of_a_report_and_the_licences_of_its_scripts(installed: Path):
+    page = Path("asrgan", "studies", "report", "page")
+    assert files_below(installed / page) == files_below(ROOT / "src" / page)
+    licences = {path.name for path in installed.glob("*.dist-info/licenses/**/*") if path.is_file()}
+    assert licences == {"LICENSE", "d3.LICENSE", "plot.LICENSE"}
+
+
 def test_the_installed_package_composes_from_its_own_files(installed: Path, tmp_path: Path):
     code = "; ".join(
         [

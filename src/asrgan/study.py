@@ -3,6 +3,7 @@
   asrgan study run NAME|DIR [key=value ...] [-- key=value ...]
   asrgan study check|commands NAME|DIR ...
   asrgan study status NAME|DIR
+  asrgan study report NAME|DIR [report.pictures=N]
 
 NAME is a study of experiments/, DIR a folder with a study.yaml, or one that a study wrote: it knows
 everything that was given before. What follows -- goes to each `asrgan train`.
@@ -12,6 +13,7 @@ everything that was given before. What follows -- goes to each `asrgan train`.
             a finished cell is never done again, and a new seed or variant is all that is added.
   check     which cells there are; finds what is wrong, and runs nothing
   status    where each cell stands
+  report    the answer so far: statistics over seeds and pictures, and a page to look at
   commands  the same grid as plain `asrgan train -m ...` lines
 
 Examples:
@@ -32,6 +34,8 @@ Writes to output_dir (default: outputs/studies/NAME):
   variants/NAME/seed_N/                    a cell: what `asrgan train` writes; evaluation/
   stages/, references/                     what variants start from; what is evaluated beside
   study.yaml                               the study, complete: asrgan study run DIR goes on
+  report/report.html                       one page, complete without a network
+  report/report.md, tables.tex, *.csv      its numbers
 """
 
 import logging
@@ -48,6 +52,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from asrgan.configuration import (
     as_override,
@@ -84,13 +89,20 @@ from asrgan.studies import (
 )
 from asrgan.studies.definition import absolute
 from asrgan.studies.identity import FILES, digest
+from asrgan.studies.report import (
+    load_results,
+    make_examples,
+    open_benchmarks,
+    shown_runs,
+    write_report,
+)
 from asrgan.studies.watch import count, show, shown
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 2.0
 # What belongs to one start of a study, not to the study.
-_OF_A_START = ("verb", "action", "output_dir", "jobs", "retry", "mixed_code", "cell")
+_OF_A_START = ("verb", "action", "output_dir", "jobs", "retry", "mixed_code", "cell", "report")
 
 
 def run(config: DictConfig, output_dir: Path) -> None:
@@ -99,6 +111,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
         "run": _run,
         "check": _check,
         "status": _show_status,
+        "report": _report,
         "commands": _show_commands,
     }
     if config.action not in actions:
@@ -163,6 +176,34 @@ def _show_status(config: DictConfig, folder: StudyFolder) -> None:
     if folder.plan() is None:
         raise UserError(f"`{folder.folder}` holds no study yet; asrgan study run starts one.")
     show(folder)
+
+
+def _report(config: DictConfig, folder: StudyFolder) -> None:
+    results = load_results(folder)
+    settings, scale = config.report, results.scale
+    if settings.pictures < 0 or settings.crop_size_px < scale or settings.crop_size_px % scale:
+        raise UserError(
+            f"`report.pictures` (={settings.pictures}) must be at least 0, and"
+            f" `report.crop_size_px` (={settings.crop_size_px}) a multiple of the scale ({scale})."
+        )
+    benchmarks, faults = open_benchmarks(folder)
+    for fault in faults:
+        log.warning("Without pictures: %s", fault)
+    total = settings.pictures * len(shown_runs(results))
+    with tqdm(total=total, desc="enlarging", unit="picture", leave=False) as bar:
+        examples = make_examples(
+            results,
+            benchmarks,
+            count=settings.pictures,
+            num_explored=settings.explored,
+            crop_size_px=settings.crop_size_px,
+            device=settings.device,
+            advance=bar.update,
+        )
+    report = folder.folder / "report"
+    answer = write_report(results, report, examples=examples, seed=settings.seed)
+    log.info("%s\n%-12s%s", answer, "Page", report / "report.html")
+    log.info("%-12s%s", "Tables", ", ".join(str(report / n) for n in ("report.md", "tables.tex")))
 
 
 def _show_commands(config: DictConfig, folder: StudyFolder) -> None:
