@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from asrgan import cli, evaluate
 from asrgan.configuration import compose, studies_folder
-from asrgan.studies.folder import CellFolder, StudyFolder
+from asrgan.studies.folder import CellFolder, StudyFolder, StudyPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
 
@@ -144,7 +144,7 @@ def test_a_mistake_is_one_line_before_anything_is_trained(
         (["run"], "`name` has no value"),
         (["run", "nothing"], "`nothing` is neither a folder with a study.yaml nor one of the stud"),
         (["run", "toy", "more"], "takes an action and a study; `more` is too much."),
-        (["walk", "toy"], "`action` (=walk) must be one of run, check, status, commands."),
+        (["walk", "toy"], "`action` (=walk) must be one of run, check, status, report"),
         (["run", "toy", "-m"], "a study is a sweep of its own; leave out --multirun."),
         (["status", "toy"], "out` holds no study yet; asrgan study run starts one."),
     ],
@@ -197,6 +197,47 @@ def test_the_commands_are_the_same_grid_as_plain_sweeps(
     assert config["max_iterations"] == 6
     start = f"{tmp_path}/out/stages/S/seed_2/generator.safetensors"
     assert config["generator"]["weights"] == start
+
+
+def test_offline_runs_of_wandb_are_sent_once(
+    asrgan_study: Run,
+    toy: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    toy()
+    cells = ["variants/A/seed_1", "variants/A/seed_2", "variants/B/seed_1"]
+    plan = dict.fromkeys(("name", "question", "baseline", "metric", "home", "sources"), "")
+    study = StudyFolder(tmp_path / "out")
+    study.write_plan(
+        StudyPlan(**plan, difference=0.1, seeds=[1], scale=4, benchmarks={}, cells=cells)
+    )
+    runs = [study.folder / cell / "wandb" / "offline-run-1-a" for cell in cells]
+    for run in runs:
+        run.mkdir(parents=True)
+    busy = study.cell(cells[2])
+    assert busy.lock.acquire()
+    fake = tmp_path / "fake" / "wandb" / "__main__.py"
+    fake.parent.mkdir(parents=True)
+    fake.with_name("__init__.py").touch()
+    fake.write_text(
+        "import pathlib, sys\n"
+        "assert sys.argv[1] == 'sync'\n"
+        "for run in sys.argv[2:]:\n"
+        "    pathlib.Path(run, 'run-a.wandb.synced').open('x').close()\n"
+        "sys.exit(len(sys.argv) == 3)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    result = asrgan_study("sync", "toy", "output_dir=out")
+    assert (result.code, result.out) == (0, "2 runs sent to W&B.\n")
+    assert [len(list(run.iterdir())) for run in runs] == [1, 1, 0]
+    result = asrgan_study("sync", "toy", "output_dir=out")
+    assert (result.code, result.out) == (0, "0 runs sent to W&B.\n")
+    busy.lock.release()
+    result = asrgan_study("sync", "toy", "output_dir=out")
+    assert (result.code, result.out) == (2, "")
+    assert "W&B did not take everything (exit code 1)" in result.err
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -181,7 +181,8 @@ def study_arguments(words: Sequence[str]) -> list[str]:
         sizes = [word for word in overrides if word.startswith("size=")]
         overrides = [word for word in overrides if word not in sizes]
         definition |= dict(word.split("=", maxsplit=1) for word in sizes)
-        if action in ("status", "report"):  # of what ran, whatever the file needs or says now
+        if action in ("status", "report", "sync"):
+            # They look at what ran, whatever the file needs or says now.
             definition = {"name": definition["name"]}
         has_own = any(word.startswith("output_dir=") for word in overrides)
         if (folder / "study.json").exists() and not has_own:  # a folder that a study wrote

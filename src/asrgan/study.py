@@ -2,7 +2,7 @@
 
   asrgan study run NAME|DIR [key=value ...] [-- key=value ...]
   asrgan study check|commands NAME|DIR ...
-  asrgan study status NAME|DIR
+  asrgan study status|sync NAME|DIR
   asrgan study report NAME|DIR [report.pictures=N]
 
 NAME is a study of experiments/, DIR a folder with a study.yaml, or one that a study wrote: it knows
@@ -14,6 +14,7 @@ everything that was given before. What follows -- goes to each `asrgan train`.
   check     which cells there are; finds what is wrong, and runs nothing
   status    where each cell stands
   report    the answer so far: statistics over seeds and pictures, and a page to look at
+  sync      sends to W&B what its logger has kept offline
   commands  the same grid as plain `asrgan train -m ...` lines
 
 Examples:
@@ -40,6 +41,8 @@ Writes to output_dir (default: outputs/studies/NAME):
 
 import logging
 import shlex
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +69,7 @@ from asrgan.configuration import (
     launch,
 )
 from asrgan.data import open_benchmark
+from asrgan.engine import offline_runs
 from asrgan.errors import IncompleteStudyError, InterruptedRunError, UserError
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS, Protocol
@@ -112,6 +116,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
         "check": _check,
         "status": _show_status,
         "report": _report,
+        "sync": _sync,
         "commands": _show_commands,
     }
     if config.action not in actions:
@@ -173,8 +178,7 @@ def _in_other_hands(folder: StudyFolder) -> UserError:
 
 def _show_status(config: DictConfig, folder: StudyFolder) -> None:
     del config
-    if folder.plan() is None:
-        raise UserError(f"`{folder.folder}` holds no study yet; asrgan study run starts one.")
+    _check_begun(folder)
     show(folder)
 
 
@@ -204,6 +208,23 @@ def _report(config: DictConfig, folder: StudyFolder) -> None:
     answer = write_report(results, report, examples=examples, seed=settings.seed)
     log.info("%s\n%-12s%s", answer, "Page", report / "report.html")
     log.info("%-12s%s", "Tables", ", ".join(str(report / n) for n in ("report.md", "tables.tex")))
+
+
+def _check_begun(folder: StudyFolder) -> None:
+    if folder.plan() is None:
+        raise UserError(f"`{folder.folder}` holds no study yet; asrgan study run starts one.")
+
+
+def _sync(config: DictConfig, folder: StudyFolder) -> None:
+    del config
+    _check_begun(folder)
+    cells = [cell for cell in folder.cells() if cell.status() != "running"]
+    runs = [str(run) for cell in cells for run in offline_runs(cell.folder)]
+    if runs:
+        code = subprocess.call([sys.executable, "-m", "wandb", "sync", *runs])
+        if code:
+            raise UserError(f"W&B did not take everything (exit code {code}); its lines say why.")
+    log.info("%d runs sent to W&B.", len(runs))
 
 
 def _show_commands(config: DictConfig, folder: StudyFolder) -> None:

@@ -1,6 +1,7 @@
 import csv
 import json
 import struct
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
-from asrgan.engine import IterationLogger, MetricsTable, TensorBoardLogger, WandbLogger
+from asrgan.engine import (
+    IterationLogger,
+    MetricsTable,
+    TensorBoardLogger,
+    WandbLogger,
+    offline_runs,
+)
 from asrgan.imaging import write_image
 
 
@@ -61,12 +68,12 @@ def test_a_fresh_run_resumes_from_nothing(tmp_path: Path):
 
 
 @pytest.fixture
-def new_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], WandbLogger]:
+def new_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., WandbLogger]:
     monkeypatch.setenv("WANDB_SILENT", "true")
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    return lambda: WandbLogger(
+    return lambda *, artifacts=False: WandbLogger(
         directory=tmp_path,
         run_config={"run_id": "abc123", "generator": {"num_blocks": 6}},
         project="asrgan",
@@ -74,34 +81,49 @@ def new_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], W
         group="a study",
         name=None,
         tags=["small"],
+        labels={"study": "toy", "variant": "A"},
+        artifacts=artifacts,
     )
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [("success", 0), ("failed", 1)])
 def test_wandb_works_without_a_key_and_marks_how_the_run_ended(
-    new_wandb: Callable[[], WandbLogger], tmp_path: Path, status: str, exit_code: int
+    new_wandb: Callable[..., WandbLogger], tmp_path: Path, status: str, exit_code: int
 ):
-    wandb_logger = new_wandb()
-    wandb_logger.log_metrics({"val/Set5/psnr_y_db": 28.4}, step=10)
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("generator.safetensors", "checkpoints/last.ckpt"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    wandb_logger = new_wandb(artifacts=True)
+    wandb_logger.log_metrics({"val/Set5/psnr_y_db": 28.4, "val/Set5/niqe": 5.2}, step=10)
     wandb_logger.log_picture("val/samples", np.zeros((4, 4, 3), np.uint8), step=10)
     wandb_logger.finalize(status)
-    offline = list(tmp_path.glob("wandb/offline-run-*-abc123/*.wandb"))
-    assert len(offline) == 1
-    exits = [
-        record.exit.exit_code
-        for record in _records(offline[0])
-        if record.WhichOneof("record_type") == "exit"
-    ]
-    assert exits == [exit_code]
-    history = _history(offline[0])
+    assert len(offline_runs(tmp_path)) == 1
+    (offline,) = tmp_path.glob("wandb/offline-run-*-abc123/*.wandb")
+    records: dict[str, list[Any]] = defaultdict(list)
+    for record in _records(offline):
+        kind = record.WhichOneof("record_type")
+        records[kind].append(getattr(record, kind))
+    assert [end.exit_code for end in records["exit"]] == [exit_code]
+    (run,) = records["run"]
+    config = {item.key: item.value_json for item in run.config.update}
+    assert (run.run_group, config["study"], config["variant"]) == ("a study", '"toy"', '"A"')
+    summaries = {metric.name: metric.summary for metric in records["metric"]}
+    assert summaries["val/Set5/psnr_y_db"].max
+    assert summaries["val/Set5/niqe"].min
+    sent = [sorted(file.path for file in a.manifest.contents) for a in records["artifact"]]
+    is_whole = status == "success"
+    assert sent == ([["checkpoints/last.ckpt", "generator.safetensors"]] if is_whole else [])
+    history = _history(offline)
     assert history[0]["iteration"] == 10
     assert history[0]["val/Set5/psnr_y_db"] == 28.4
     assert history[1]["val/samples/_type"] == "image-file"
     assert wandb.run is None
+    (offline.parent / f"{offline.name}.synced").touch()
+    assert offline_runs(tmp_path) == []
 
 
 def test_a_resumed_offline_run_holds_the_whole_history_once(
-    tmp_path: Path, new_wandb: Callable[[], WandbLogger]
+    tmp_path: Path, new_wandb: Callable[..., WandbLogger]
 ):
     table = MetricsTable(tmp_path / "metrics.csv")
     picture = np.full((4, 4, 3), 7, np.uint8)

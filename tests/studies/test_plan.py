@@ -28,7 +28,7 @@ DEFAULTS = {
 
 def compose(words: Sequence[str], seeds: Sequence[int]) -> list[dict[str, object]]:
     given = {key: yaml.safe_load(value) for key, value in (w.split("=", 1) for w in words)}
-    if unknown := given.keys() - {*DEFAULTS, "data.validation"}:
+    if unknown := given.keys() - {*DEFAULTS, "data.validation", "logger.wandb.group"}:
         raise UserError(f"`{unknown.pop()}` is no key of `asrgan train`")
     config = {**DEFAULTS, **given}
     weights = str(config["generator.weights"])
@@ -134,6 +134,21 @@ def test_references_stages_and_variants_become_cells(study: Study, tmp_path: Pat
     assert (stage.start, stage.max_iterations) == (None, 9)
     assert "trainer.precision=32-true" not in stage.train
     assert cells["references/bicubic"].train == []
+
+
+@pytest.mark.parametrize(("group", "expected"), [(None, "toy"), ("mine", "mine")])
+def test_wandb_is_told_which_cell_it_watches(
+    study: Study, tmp_path: Path, group: str | None, expected: str
+):
+    unwatched = plan(study, tmp_path / "out")["variants/B/seed_2"]
+    watched = replace(study, overrides=[*study.overrides, f"logger.wandb.group={group}"])
+    cell = plan(watched, tmp_path / "out")["variants/B/seed_2"]
+    assert cell.identity == unwatched.identity
+    assert cell.train[-3:] == [
+        f"logger.wandb.group={expected}",
+        "logger.wandb.name=B seed 2",
+        f"++logger.wandb.labels={{'study': 'toy', 'variant': 'B', 'cell': '{cell.identity}'}}",
+    ]
 
 
 def test_a_stage_may_be_trained_with_each_seed(study: Study, tmp_path: Path):

@@ -2,13 +2,20 @@
 
 from asrgan.engine.averaging import start_average, update_average
 from asrgan.engine.checkpoints import Checkpoints, Schedule, read_progress
+from asrgan.engine.directions import DIRECTIONS
 from asrgan.engine.hardware import (
     best_precision,
     gan_strategy,
     keep_freed_memory,
     peak_memory_mib,
 )
-from asrgan.engine.loggers import IterationLogger, MetricsTable, TensorBoardLogger, WandbLogger
+from asrgan.engine.loggers import (
+    IterationLogger,
+    MetricsTable,
+    TensorBoardLogger,
+    WandbLogger,
+    offline_runs,
+)
 from asrgan.engine.means import RunningMeans
 from asrgan.engine.processes import Processes, join_processes
 from asrgan.engine.progress import Progress
@@ -16,6 +23,7 @@ from asrgan.engine.samples import Samples
 from asrgan.engine.super_resolution import Batch, Optimization, SuperResolution
 
 __all__ = [
+    "DIRECTIONS",
     "Batch",
     "Checkpoints",
     "IterationLogger",
@@ -33,6 +41,7 @@ __all__ = [
     "gan_strategy",
     "join_processes",
     "keep_freed_memory",
+    "offline_runs",
     "peak_memory_mib",
     "read_progress",
     "start_average",

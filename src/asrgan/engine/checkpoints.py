@@ -12,11 +12,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from asrgan.engine.directions import DIRECTIONS
 from asrgan.engine.loggers import IterationLogger
 from asrgan.engine.super_resolution import SuperResolution
 from asrgan.errors import DivergedError, InterruptedRunError, UserError
 from asrgan.files import atomic_path, remove_unfinished
-from asrgan.metrics import METRICS
 from asrgan.models import save_generator
 
 
@@ -94,7 +94,7 @@ class Checkpoints(Callback):
         output_dir: the run's folder.
         every: iterations between checkpoints; the last iteration has one, too.
         schedule: says which iterations are validated.
-        best_metric: decides ``best.ckpt``, a key of ``METRICS``, or ``content_loss``.
+        best_metric: decides ``best.ckpt``, a key of ``DIRECTIONS``.
         recipe: goes into the metadata of ``generator.safetensors``.
 
     Raises:
@@ -111,8 +111,8 @@ class Checkpoints(Callback):
         best_metric: str,
         recipe: Mapping[str, object],
     ) -> None:
-        if best_metric not in (*METRICS, "content_loss"):
-            known = ", ".join((*METRICS, "content_loss"))
+        if best_metric not in DIRECTIONS:
+            known = ", ".join(DIRECTIONS)
             raise UserError(f"`trainer.best_metric` (={best_metric}) must be one of {known}.")
         self.output_dir = output_dir
         self.every = every
@@ -164,8 +164,7 @@ class Checkpoints(Callback):
         """Saves the best, and the last where it is due."""
         assert isinstance(pl_module, SuperResolution)
         score = pl_module.validation_scores[self.best_metric]
-        metric = METRICS.get(self.best_metric)  # none: content_loss
-        sign = 1 if metric is not None and metric.is_higher_better else -1
+        sign = DIRECTIONS[self.best_metric]
         is_better = self.best_score is None or sign * score > sign * self.best_score
         if is_better and not math.isnan(score):
             pl_module.raise_if_broken()

@@ -7,7 +7,7 @@ import os
 import shutil
 from abc import abstractmethod
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from asrgan.engine.directions import DIRECTIONS
 from asrgan.errors import UserError
 from asrgan.files import atomic_path
 from asrgan.imaging import read_image
@@ -143,6 +144,8 @@ class WandbLogger(IterationLogger):
         group: runs that belong together; or None.
         name: shown name; None: the output folder's.
         tags: to filter by.
+        labels: more entries of the run's configuration: what the run is among others.
+        artifacts: hand over the generator and the checkpoints when the run ends well.
     """
 
     def __init__(
@@ -155,12 +158,15 @@ class WandbLogger(IterationLogger):
         group: str | None,
         name: str | None,
         tags: Sequence[str],
+        labels: Mapping[str, object],
+        artifacts: bool,
     ) -> None:
         super().__init__()
         self._directory = directory
+        self._has_artifacts = artifacts
         self._settings: dict[str, Any] = {
             "dir": str(directory),
-            "config": dict(run_config),
+            "config": {**run_config, **labels},
             "id": run_config["run_id"],
             "project": project,
             "entity": entity,
@@ -170,6 +176,7 @@ class WandbLogger(IterationLogger):
         }
         self._run: Any = None
         self._first_step = 0
+        self._scores: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -187,6 +194,7 @@ class WandbLogger(IterationLogger):
             self._run.define_metric("iteration")
             self._run.define_metric("*", step_metric="iteration")
             self._first_step = self._run.step  # behind what the server has
+            self._scores.clear()
         return self._run
 
     @rank_zero_only
@@ -197,8 +205,8 @@ class WandbLogger(IterationLogger):
         holds the whole history, from ``metrics.csv`` and ``samples/``, and earlier ones that are
         not synced are renamed to ``replaced-...``, which `wandb sync` leaves alone.
         """
-        for folder in (self._directory / "wandb").glob(f"offline-run-*-{self._settings['id']}"):
-            if not any(folder.glob("*.synced")):
+        for folder in offline_runs(self._directory):
+            if folder.name.endswith(f"-{self._settings['id']}"):
                 replaced = folder.with_name(f"replaced-{folder.name}")
                 shutil.rmtree(replaced, ignore_errors=True)  # of the same second
                 folder.rename(replaced)
@@ -219,7 +227,17 @@ class WandbLogger(IterationLogger):
     def _log(self, place: Place, values: Mapping[str, object]) -> None:
         run, step = self._opened, 3 * place[0] + place[1]
         if step >= self._first_step:
+            self._define_scores(values)
             run.log({"iteration": place[0], **values}, step=step, commit=True)
+
+    def _define_scores(self, names: Iterable[str]) -> None:
+        """Has the summary show the best of each validation score: ``NAME.max`` or ``NAME.min``."""
+        for name in names:
+            score = name.rpartition("/")[2]
+            if name.startswith("val/") and name not in self._scores and score in DIRECTIONS:
+                summary = "max" if DIRECTIONS[score] > 0 else "min"
+                self._opened.define_metric(name, step_metric="iteration", summary=f"{summary},last")
+                self._scores.add(name)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -237,8 +255,24 @@ class WandbLogger(IterationLogger):
     def finalize(self, status: str) -> None:
         """Closes the run; anything but success marks it as failed."""
         if self._run is not None:
+            if self._has_artifacts and status == "success":
+                self._hand_over()
             self._run.finish(exit_code=0 if status == "success" else 1)
             self._run = None
+
+    def _hand_over(self) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"run-{self._settings['id']}", type="model")
+        artifact.add_file(str(self._directory / "generator.safetensors"))
+        artifact.add_dir(str(self._directory / "checkpoints"), name="checkpoints")
+        self._run.log_artifact(artifact)
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    """What W&B holds below a run's folder and has not been sent yet."""
+    runs = sorted(folder.glob("wandb/offline-run-*"))
+    return [run for run in runs if not any(run.glob("*.synced"))]
 
 
 class TensorBoardLogger(IterationLogger):

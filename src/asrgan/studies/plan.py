@@ -120,6 +120,7 @@ class Planner:
         self._code = code
         self._flags = flags
         self._identities: dict[str, str] = {}  # of cells planned so far, by their path
+        self._groups: dict[str, object] = {}  # in W&B, of those cells that it watches
         self._benchmarks: dict[str, str] = {}
         for text in study.benchmarks:
             kind, path = split_benchmark(text)
@@ -142,7 +143,7 @@ class Planner:
         trained: list[CellPlan] = []
         for training in trainings(self._study, self._folder, composer=self._composer):
             # Stages come first: what starts from them has to know which they are.
-            plans = [self._settled(plan) for plan in self._plans(training)]
+            plans = [self._labelled(self._settled(plan)) for plan in self._plans(training)]
             self._identities |= {plan.path: plan.identity for plan in plans}
             trained += plans
         self._check_differences(trained)
@@ -190,6 +191,8 @@ class Planner:
                 data[key] = self._of_prepared(str(file), config)
             else:
                 data[key] = self._fingerprints.of(str(file), key=key)
+        if "logger.wandb.group" in config:
+            self._groups[path] = config["logger.wandb.group"] or self._study.name
         decisive = science(config)
         return CellPlan(
             path=path,
@@ -291,6 +294,20 @@ class Planner:
             if earlier.data.get(key) != plan.data.get(key):
                 raise UserError(f"{plan.path} ran with other content of `{key}`; {way_out}")
         return replace(plan, identity=earlier.identity, code=earlier.code)
+
+    def _labelled(self, plan: CellPlan) -> CellPlan:
+        """The plan, with what tells W&B which cell its run is."""
+        if plan.path not in self._groups:
+            return plan
+        labels = {"study": self._study.name, plan.kind: plan.model, "cell": plan.identity}
+        words = self._composer.overrides(
+            {
+                "logger.wandb.group": self._groups[plan.path],
+                "logger.wandb.name": f"{plan.model} seed {plan.seed}",
+                "++logger.wandb.labels": labels,
+            }
+        )
+        return replace(plan, train=[*plan.train, *words])
 
     def _check_differences(self, plans: Sequence[CellPlan]) -> None:
         """No two variants may be the same."""
