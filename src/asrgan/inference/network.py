@@ -10,7 +10,7 @@ from torch import nn
 from asrgan.models import SRGANGenerator
 
 _LONG_SKIP = "head"
-_IMAGE_CHANNELS = 3
+IMAGE_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def with_attention(generator: SRGANGenerator, attention: Sequence[Mapping[str, o
 
 def describe_bicubic(scale: int) -> Network:
     """Bicubic interpolation as one step, whose kernel sees 2 pixels of LR around."""
-    features = _IMAGE_CHANNELS
+    features = IMAGE_CHANNELS
     step = Step("bicubic", 1, features, features * scale**2, kernel_size=5)
     return Network(scale, (Segment((step,), None),))
 

@@ -12,11 +12,10 @@ from itertools import groupby
 
 import torch
 
-from asrgan.inference.network import Network, Place, Segment, Skip, Step
+from asrgan.inference.network import IMAGE_CHANNELS, Network, Place, Segment, Skip, Step
 
-_IMAGE_CHANNELS = 3
 # Of one map at a time: enough rows for the threads, few enough for the caches of a CPU.
-_MAP_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+_MAP_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 _SMALLEST_MAP_BYTES = 1 << 15
 # What the C library's heap and the kernels of a shape take besides; measured, see benchmarks.
 _MARGIN = 1.15
@@ -40,7 +39,7 @@ class Precision:
 
     def of(self, step: Step) -> torch.dtype:
         """The type which a step computes in, and of its input."""
-        return self.image if step.in_features == _IMAGE_CHANNELS else self.features
+        return self.image if step.in_features == IMAGE_CHANNELS else self.features
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class _Memory:
             self._rows_of(index, parts) + self._tokens(index) + waiting[index] * (not is_spilled)
             for index, parts in enumerate(segments)
         )
-        peak += self._rows(self.height, _IMAGE_CHANNELS, 1, torch.float32)
+        peak += self._rows(self.height, IMAGE_CHANNELS, 1, torch.float32)
         return Plan(
             height=self.height,
             width=self.width,

@@ -154,7 +154,9 @@ class FileQueue:
         content = _bytes_of(rows)
         self._file.seek(self._num_taken % self._height * self._row_bytes)
         while content:
-            content = content[self._file.readinto(content) :]
+            num_bytes = self._file.readinto(content)
+            assert num_bytes
+            content = content[num_bytes:]
         self._num_taken += num_rows
         return [rows.to(self._device)]
 
