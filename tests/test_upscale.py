@@ -17,6 +17,7 @@ from asrgan.errors import FailedPicturesError, InterruptedRunError, UserError
 from asrgan.imaging import read_image, write_image
 from asrgan.inference import Upscaler
 from asrgan.inference.jobs import Worker
+from asrgan.inference.jobs.worker import Work
 from asrgan.pictures import Picture, read_picture, write_picture
 
 Upscale = Callable[..., None]
@@ -91,13 +92,14 @@ def test_an_interrupted_folder_goes_on_where_it_stopped(
     run: Upscale, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "out"
-    enlarge, seen = Worker.enlarge, []
+    enlarge = Worker.enlarge
+    seen: list[str] = []
 
-    def interrupted(worker: Worker, work: object) -> object:
-        seen.append(work.job.name)  # pyright: ignore[reportAttributeAccessIssue]
+    def interrupted(worker: Worker, work: Work, **_: int) -> Work:
+        seen.append(work.job.name)
         if len(seen) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return enlarge(worker, work)  # pyright: ignore[reportArgumentType]
+        return enlarge(worker, work)
 
     monkeypatch.setattr(Worker, "enlarge", interrupted)
     with pytest.raises(InterruptedRunError, match=r"Interrupted; the same command goes on"):

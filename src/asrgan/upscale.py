@@ -172,7 +172,8 @@ def _worker(recipe: Recipe, config: DictConfig, *, output: str) -> Worker:
             f"`weights` (={recipe.weights}) enlarge by {scale}, but `scale` is {config.scale};"
             " give weights of that scale, or scale=null."
         )
-    parse_memory(config.memory)
+    if config.memory != "auto":
+        parse_memory(config.memory)
     return Worker(recipe, recipe_id="", output=output, memory=config.memory, device=config.device)
 
 

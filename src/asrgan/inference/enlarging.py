@@ -32,7 +32,14 @@ def enlarged_size(height: int, width: int, *, scale: int, scale_to: int | None) 
     return max(1, round(height * scale_to / long_side)), max(1, round(width * scale_to / long_side))
 
 
-def enlarge(picture: Picture, upscaler: Upscaler, *, size: tuple[int, int], bits: int) -> Picture:
+def enlarge(
+    picture: Picture,
+    upscaler: Upscaler,
+    *,
+    size: tuple[int, int],
+    bits: int,
+    caller_bytes: int = 0,
+) -> Picture:
     """The picture through the network, and then to ``size``; all else stays with it.
 
     The network is applied once: a second time would see its own inventions, and has been further
@@ -47,31 +54,34 @@ def enlarge(picture: Picture, upscaler: Upscaler, *, size: tuple[int, int], bits
         upscaler: the network.
         size: height and width of the result, px.
         bits: 8 or 16, of the result.
+        caller_bytes: of memory that others will take meanwhile.
 
     Raises:
         UserError: the upscaler's memory can never hold the picture.
     """
     result_type = np.dtype(np.uint16 if bits == 16 else np.uint8)
 
-    def through_network(levels: NDArray[Any], *, is_alpha: bool = False) -> NDArray[Any]:
-        planes = as_planes(levels)
-        bands = _enlarged_bands(planes, upscaler, is_alpha=is_alpha)
-        height, width = (upscaler.scale * side for side in levels.shape[:2])
+    def through_network(levels: NDArray[Any], channels: int, *, is_alpha: bool = False) -> Any:
+        planes, scale = as_planes(levels), upscaler.scale
+        result = np.empty((*size, channels), result_type)  # takes no memory before it is filled
+        to_come = (caller_bytes + result.nbytes) if upscaler.device.type == "cpu" else 0
+        bands = _enlarged_bands(planes, upscaler, caller_bytes=to_come)
+        if is_alpha:
+            bands = _within_range(bands, planes, scale=scale)
+        height, width = (scale * side for side in levels.shape[:2])
         if size != (height, width):
             bands = resize_bands(bands, height=height, size=size)
-        result = np.empty((*size, len(planes)), result_type)
         _fill(result, bands)
         return result
 
     if picture.colour.ndim == 2:
-        colour = through_network(picture.colour)[..., 0]
-    elif _is_grey(picture.colour):
-        colour = np.repeat(through_network(picture.colour[..., 0]), 3, axis=-1)
+        colour = through_network(picture.colour, 1)[..., 0]
     else:
-        colour = through_network(picture.colour)
+        levels = picture.colour[..., 0] if _is_grey(picture.colour) else picture.colour
+        colour = through_network(levels, 3)
     alpha = picture.alpha
     if alpha is not None:
-        alpha = through_network(alpha, is_alpha=True)[..., 0]
+        alpha = through_network(alpha, 1, is_alpha=True)[..., 0]
     return replace(picture, colour=colour, alpha=alpha)
 
 
@@ -112,7 +122,7 @@ def _row_bands(levels: NDArray[Any]) -> Iterator[Tensor]:
 
 
 def _fill(levels: NDArray[Any], bands: Iterable[Tensor]) -> None:
-    """Rounds bands of (C, rows, W) to the levels of (H, W, C)."""
+    """Rounds bands of (C, rows, W), or of one channel for all, to the levels of (H, W, C)."""
     top, white = 0, np.iinfo(levels.dtype).max
     for band in bands:
         rows = band.clamp(0, 1).mul_(white).round_().permute(1, 2, 0).numpy()
@@ -120,20 +130,22 @@ def _fill(levels: NDArray[Any], bands: Iterable[Tensor]) -> None:
         top += len(rows)
 
 
-def _enlarged_bands(planes: Tensor, upscaler: Upscaler, *, is_alpha: bool) -> Iterator[Tensor]:
+def _enlarged_bands(planes: Tensor, upscaler: Upscaler, *, caller_bytes: int) -> Iterator[Tensor]:
     """(1 or 3, H, W) as bands in [0, 1], scale times as large, of as many channels."""
     weights = torch.tensor(GREY_WEIGHTS)[:, None, None]
-    lowest, highest = -_largest_around(-planes), _largest_around(planes)
-    top = 0
-    for band in upscaler.bands(planes.expand(3, -1, -1)):
+    for band in upscaler.bands(planes.expand(3, -1, -1), caller_bytes=caller_bytes):
         result = band if len(planes) == 3 else (band * weights).sum(dim=0, keepdim=True)
-        if is_alpha:
-            rows = torch.arange(top, top + band.shape[1]) // upscaler.scale
-            columns = torch.arange(band.shape[2]) // upscaler.scale
-            around = (..., rows[:, None], columns)
-            result = result.clamp(lowest[around], highest[around])
-        top += band.shape[1]
         yield result.clamp(0, 1)
+
+
+def _within_range(bands: Iterable[Tensor], planes: Tensor, *, scale: int) -> Iterator[Tensor]:
+    """Keeps enlarged px between the smallest and the largest of the original px around."""
+    lowest, highest, top = -_largest_around(-planes), _largest_around(planes), 0
+    for band in bands:
+        rows = torch.arange(top, top + band.shape[1]) // scale
+        around = (..., rows[:, None], torch.arange(band.shape[2]) // scale)
+        yield band.clamp(lowest[around], highest[around])
+        top += band.shape[1]
 
 
 def _largest_around(planes: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Amounts of memory: read from text, written as text, measured."""
 
 import ctypes
+import os
 import re
 import resource
 import sys
@@ -11,6 +12,12 @@ import torch
 from asrgan.errors import UserError
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+# Of cgroups, version 2 and 1: the limit, what is in use, and what that is for.
+_CONTAINER_FILES = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+_CONTAINER = Path("/sys/fs/cgroup")
 _UNITS = {
     "": 1,
     "b": 1,
@@ -100,6 +107,33 @@ def held_bytes(device: torch.device) -> int:
         return int(statm.read_text().split()[1]) * resource.getpagesize()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit  # the peak: on the safe side
+
+
+def free_bytes(device: torch.device) -> int:
+    """What this process may come to hold, all in all, without another one missing it.
+
+    On a CPU that is what it holds and four fifths of what the machine, and a container's limit,
+    leave; on a GPU nine tenths of what is free there.
+    """
+    if device.type == "cuda":
+        return held_bytes(device) + torch.cuda.mem_get_info(device)[0] * 9 // 10
+    return held_bytes(device) + min(_free_of_machine(), _free_of_container()) * 4 // 5
+
+
+def _free_of_machine() -> int:
+    info = Path("/proc/meminfo")
+    if not info.exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return int(info.read_text().split("MemAvailable:")[1].split()[0]) * 1024
+
+
+def _free_of_container() -> int:
+    for names in _CONTAINER_FILES:
+        limit, usage, purposes = (_CONTAINER / name for name in names)
+        if limit.exists() and (most := limit.read_text().strip()) != "max":
+            cache = re.search(r"inactive_file (\d+)", purposes.read_text())  # which gives way
+            return int(most) - int(usage.read_text()) + int(cache[1] if cache else 0)
+    return sys.maxsize
 
 
 def _give_back_freed() -> None:

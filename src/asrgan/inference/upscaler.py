@@ -75,7 +75,7 @@ class Upscaler:
         self.device = torch.device(device)
         self.memory_bytes = memory_bytes
         self._window_px = window_px if attention == "window" else None
-        self._is_warm = False
+        self._warm_bytes: int | None = None
         if isinstance(generator, BicubicUpscaler):
             self._stream: Stream = BicubicStream(generator.scale, device=self.device)
             return
@@ -185,6 +185,14 @@ class Upscaler:
         for rows in self._stream.run(lr_image, plan):
             yield rows.cpu()
 
+    def check(self, height: int, width: int) -> None:
+        """Refuses a size that the budget could not hold if there were no other picture.
+
+        Raises:
+            MemoryBudgetError: it could not.
+        """
+        self._plan(self.network, height, width, held=self.warm_up())
+
     def upscale(self, lr_image: Tensor) -> Tensor:
         """(3, H, W) in [0, 1] to (3, scale * H, scale * W) float32, not clamped."""
         _, height, width = lr_image.shape
@@ -272,10 +280,15 @@ class Upscaler:
 
     def held_bytes(self) -> int:
         """What the budget counts already, libraries that load on first use included."""
-        if not self._is_warm:
-            warm_up(self._stream)
-            self._is_warm = True
+        self.warm_up()
         return held_bytes(self.device)
+
+    def warm_up(self) -> int:
+        """Loads libraries that load on first use; what the budget counted when it was done."""
+        if self._warm_bytes is None:
+            warm_up(self._stream)
+            self._warm_bytes = held_bytes(self.device)
+        return self._warm_bytes
 
     @cached_property
     def _speed(self) -> Speed:

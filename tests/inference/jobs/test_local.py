@@ -1,16 +1,20 @@
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+from torch import Tensor
 
 from asrgan.errors import UserError
 from asrgan.imaging import write_image
+from asrgan.inference import MemoryBudgetError, Upscaler
 from asrgan.inference.jobs import Job, LocalEngine, Recipe, Result, Worker
+from asrgan.inference.jobs.worker import Work
 from asrgan.pictures import Picture, read_picture, write_picture
 
 MakeWorker = Callable[..., Worker]
@@ -95,10 +99,10 @@ def test_an_interruption_keeps_what_has_been_computed(
     worker = make_worker()
     enlarge, number = worker.enlarge, iter(range(9))
 
-    def interrupted(work: object) -> object:
+    def interrupted(work: Work, **_: int) -> Work:
         if next(number) == 2:
             raise KeyboardInterrupt
-        return enlarge(work)  # pyright: ignore[reportArgumentType]
+        return enlarge(work)
 
     vars(worker)["enlarge"] = interrupted
     rows: list[Result] = []
@@ -130,6 +134,51 @@ def test_few_pictures_are_in_memory(make_worker: MakeWorker, originals: list[Pat
     vars(worker).update(read=counted_read, write=counted_write)
     do(worker, *[job(path) for path in originals * 3])
     assert most <= 3
+
+
+def test_a_picture_that_does_not_fit_beside_others_waits_until_it_is_alone(
+    make_worker: MakeWorker, originals: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    worker = make_worker()
+    beside: list[int] = []
+    read: list[str] = []
+
+    def crowded(upscaler: Upscaler, lr_image: Tensor, *, caller_bytes: int) -> Iterator[Tensor]:
+        beside.append(caller_bytes - 4 * lr_image.numel())  # without its own result, of x2
+        if beside[-1] > 0:
+            raise MemoryBudgetError("too little", needed_bytes=0)
+        return bands(upscaler, lr_image)
+
+    def noted(job: Job) -> Work:
+        read.append(job.name)
+        return Worker.read(worker, job)
+
+    bands = Upscaler.bands
+    monkeypatch.setattr(Upscaler, "bands", crowded)
+    vars(worker)["read"] = noted
+    rows = do(worker, *[job(path) for path in originals[:3]])
+    assert [row.error for row in rows] == ["", "", ""]
+    # Once with the next one's reading beside it, the last one with the one before's writing; then
+    # alone, and what was read meanwhile is read again.
+    assert [number > 0 for number in beside] == [True, False] * 3
+    assert read == ["0.png", "1.png", "1.png", "2.png", "2.png"]
+
+
+def test_a_picture_that_can_never_fit_is_not_even_read(make_worker: MakeWorker, tmp_path: Path):
+    write_image(tmp_path / "large.png", np.zeros((2000, 2000, 3), np.uint8))
+    worker = replace(make_worker(), memory="20MiB")
+    (row,) = do(worker, job(tmp_path / "large.png"))
+    assert "`memory` (=20MiB) can never hold a picture of 2000x2000 px" in row.error
+    assert row.width_px is None
+
+
+def test_16_bits_are_enlarged_in_float32(make_worker: MakeWorker, tmp_path: Path):
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    write_picture(tmp_path / "ramp.png", Picture(ramp))
+    (row,) = do(make_worker(), job(tmp_path / "ramp.png"))
+    deep = read_picture(tmp_path / "out" / row.output).colour
+    exact = Upscaler.from_file(make_worker().recipe.weights, device="cpu", precision="float32")
+    np.testing.assert_array_equal(deep, exact(ramp))
 
 
 def test_an_original_that_is_large_enough_is_copied(make_worker: MakeWorker, tmp_path: Path):

@@ -104,6 +104,9 @@ class RayEngine:
         resources = ray.cluster_resources()
         num_gpus = int(resources.get("GPU", 0)) if worker.device != "cpu" else 0
         num_actors = self.num_actors or num_gpus or int(resources["CPU"]) // self.cpus_per_actor
+        if worker.memory == "auto" and not num_gpus:
+            share = int(resources["memory"]) // max(1, num_actors)
+            worker = replace(worker, memory=share)
         tasks = [
             {"jobs": json.dumps([asdict(job) for job in jobs[start : start + jobs_per_task]])}
             for start in range(0, len(jobs), jobs_per_task)

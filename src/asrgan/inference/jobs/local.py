@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from asrgan.inference.jobs.listing import Job
 from asrgan.inference.jobs.results import Result
-from asrgan.inference.jobs.worker import Worker
+from asrgan.inference.jobs.worker import CrowdedError, Work, Worker
 
 _NUM_WRITERS = {"cpu": 1, "cuda": 8}  # a GPU enlarges faster than one thread encodes
 
@@ -25,33 +25,52 @@ class LocalEngine:
         """Rows in the order of the jobs.
 
         While one picture is in the network, which has this thread, the next is read and those
-        before are written. So few pictures are in memory, however many jobs there are.
+        before are written: few pictures are in memory, however many jobs there are. One that does
+        not fit into it beside the others waits until it is alone.
 
         Raises:
             UnwritableFolderError: the disk is full; nothing half-written is left.
         """
         num_writers = self.num_writers or _NUM_WRITERS[worker.upscaler.device.type]
-        writing: deque[Future[Result]] = deque()
         upcoming = deque(jobs)
+        written: deque[tuple[Work, Future[Result]]] = deque()
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(num_writers) as writers:
+
+            def read_next() -> Future[Work] | None:
+                return reader.submit(worker.read, upcoming[0]) if upcoming else None
+
+            reading = read_next()
             try:
-                reading = reader.submit(worker.read, upcoming.popleft()) if upcoming else None
                 while reading is not None:
                     work = reading.result()
-                    reading = reader.submit(worker.read, upcoming.popleft()) if upcoming else None
-                    worker.enlarge(work)
-                    if len(writing) == num_writers:
-                        yield _first(writing)
-                    writing.append(writers.submit(worker.write, work))
-                while writing:
-                    yield _first(writing)
+                    upcoming.popleft()
+                    while written and written[0][1].done():
+                        yield _first(written)
+                    beside = sum(worker.writing_bytes(earlier) for earlier, _ in written)
+                    beside += worker.reading_bytes(upcoming[0]) if upcoming else 0
+                    reading = read_next()
+                    try:
+                        worker.enlarge(work, caller_bytes=beside)
+                    except CrowdedError:
+                        while written:
+                            yield _first(written)
+                        if reading is not None:
+                            reading.result()
+                            reading = None  # read again when there is room
+                        worker.enlarge(work)
+                        reading = read_next()
+                    if len(written) == num_writers:
+                        yield _first(written)
+                    written.append((work, writers.submit(worker.write, work)))
+                while written:
+                    yield _first(written)
             except KeyboardInterrupt:
-                while writing:  # what has been computed is not lost
-                    yield _first(writing)
+                while written:  # what has been computed is not lost
+                    yield _first(written)
                 raise
 
 
-def _first(writing: deque[Future[Result]]) -> Result:
-    result = writing[0].result()
-    writing.popleft()  # only now: an interruption of the wait would lose it
+def _first(written: deque[tuple[Work, Future[Result]]]) -> Result:
+    result = written[0][1].result()
+    written.popleft()  # only now: an interruption of the wait would lose it
     return result

@@ -10,10 +10,12 @@ from functools import cached_property
 from typing import IO
 
 from asrgan.errors import UserError
+from asrgan.hardware import find_device
 from asrgan.inference.enlarging import consistency_db, enlarge, enlarged_size
 from asrgan.inference.jobs.folders import (
     Folder,
     folder_at,
+    is_remote,
     read_bytes,
     read_picture_at,
     stamp_of,
@@ -21,18 +23,23 @@ from asrgan.inference.jobs.folders import (
 from asrgan.inference.jobs.listing import Job
 from asrgan.inference.jobs.recipe import Recipe
 from asrgan.inference.jobs.results import Result
-from asrgan.inference.memory import PeakMemory
+from asrgan.inference.memory import MemoryBudgetError, PeakMemory, free_bytes
 from asrgan.inference.upscaler import Upscaler
-from asrgan.pictures import Picture, encode_picture, format_of
+from asrgan.pictures import Picture, PictureHead, encode_picture, format_of, read_head
 
 # Of the disk, not of one file: whatever comes next would fail as well.
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 )
+_DECODER_BYTES_PER_PX = 4  # Pillow keeps three channels as four
 
 
 class UnwritableFolderError(UserError):
     """A disk that is full or cannot be written: the end of all jobs."""
+
+
+class CrowdedError(UserError):
+    """A picture that the memory allowed cannot hold beside other jobs."""
 
 
 @dataclass
@@ -65,7 +72,7 @@ class Work:
         start = time.perf_counter()
         try:
             yield
-        except UnwritableFolderError:
+        except (UnwritableFolderError, CrowdedError):
             raise
         except UserError as error:
             self.error = str(error)
@@ -84,7 +91,7 @@ class Worker:
         recipe: how.
         recipe_id: for the table.
         output: path or address of the folder of the pictures.
-        memory: see `Upscaler.from_file`.
+        memory: see `Upscaler.from_file`; or ``auto``: most of what is free.
         device: see `Upscaler.from_file`.
     """
 
@@ -101,13 +108,13 @@ class Worker:
         Raises:
             UserError: the weights, the device or another value is none.
         """
-        return Upscaler.from_file(
-            self.recipe.weights,
-            memory=self.memory,
-            device=self.device,
-            precision=self.recipe.precision,
-            attention=self.recipe.attention,
-        )
+        return self._open_upscaler(self.recipe.precision)
+
+    @cached_property
+    def deep_upscaler(self) -> Upscaler:
+        """The network for results of 16 bits, of which bfloat16 has 8."""
+        precision = self.recipe.precision
+        return self._open_upscaler("float32") if precision == "auto" else self.upscaler
 
     @cached_property
     def folder(self) -> Folder:
@@ -119,6 +126,10 @@ class Worker:
         work = Work(job)
         with work.stage("read"):
             work.version = str(stamp_of(job.source))
+            if not is_remote(job.source):
+                head = read_head(job.source)
+                if self._size(head) != (head.height, head.width):
+                    self.upscaler.check(head.height, head.width)  # before it takes any memory
             original = read_picture_at(job.source)
             if original.num_frames > 1:
                 raise UserError(
@@ -129,8 +140,16 @@ class Worker:
             work.original = original
         return work
 
-    def enlarge(self, work: Work) -> Work:
-        """Takes the picture through the network, unless it is large enough already."""
+    def enlarge(self, work: Work, *, caller_bytes: int = 0) -> Work:
+        """Takes the picture through the network, unless it is large enough already.
+
+        Args:
+            work: after `read`.
+            caller_bytes: of memory that other jobs will take meanwhile.
+
+        Raises:
+            CrowdedError: not beside the other jobs.
+        """
         original = work.original
         if original is None:
             return work
@@ -139,8 +158,16 @@ class Worker:
             if size == (original.height, original.width):
                 work.enlarged = original.with_bits(bits)
             else:
-                with PeakMemory(self.upscaler.device) as peak:
-                    work.enlarged = enlarge(original, self.upscaler, size=size, bits=bits)
+                upscaler = self.deep_upscaler if bits == 16 else self.upscaler
+                try:
+                    with PeakMemory(upscaler.device) as peak:
+                        work.enlarged = enlarge(
+                            original, upscaler, size=size, bits=bits, caller_bytes=caller_bytes
+                        )
+                except MemoryBudgetError as error:
+                    if caller_bytes:
+                        raise CrowdedError(str(error)) from error
+                    raise
                 work.peak_memory_mib = peak.mib
         return work
 
@@ -175,6 +202,36 @@ class Worker:
             recipe=self.recipe_id,
         )
 
+    def reading_bytes(self, job: Job) -> int:
+        """What reading an original takes, at most."""
+        try:
+            head = read_head(job.source)
+        except UserError:  # its row will say so
+            return 0
+        bytes_per_px = _DECODER_BYTES_PER_PX + head.num_channels * head.num_bits // 8
+        return head.height * head.width * bytes_per_px
+
+    def writing_bytes(self, work: Work) -> int:
+        """What writing a picture takes, beside what there is already, at most."""
+        if work.enlarged is None:
+            return 0
+        working_bytes_per_px = format_of(work.job.target).working_bytes_per_px
+        return work.enlarged.height * work.enlarged.width * working_bytes_per_px
+
+    def _open_upscaler(self, precision: str) -> Upscaler:
+        memory = self.memory
+        if memory == "auto":
+            memory = free_bytes(find_device(self.device))
+        upscaler = Upscaler.from_file(
+            self.recipe.weights,
+            memory=memory,
+            device=self.device,
+            precision=precision,
+            attention=self.recipe.attention,
+        )
+        upscaler.warm_up()  # before there is any picture
+        return upscaler
+
     def _write(self, file: IO[bytes], job: Job, original: Picture, enlarged: Picture) -> None:
         format_ = format_of(job.target)
         if enlarged is original and job.source.lower().endswith(format_.suffixes):
@@ -198,7 +255,7 @@ class Worker:
         elif max(enlarged.height, enlarged.width) > reached:
             yield f"the last step, from {reached} px, is bicubic interpolation"
 
-    def _size(self, original: Picture) -> tuple[int, int]:
+    def _size(self, original: Picture | PictureHead) -> tuple[int, int]:
         scale, scale_to = self.upscaler.scale, self.recipe.scale_to
         return enlarged_size(original.height, original.width, scale=scale, scale_to=scale_to)
 
