@@ -185,13 +185,18 @@ class Upscaler:
         for rows in self._stream.run(lr_image, plan):
             yield rows.cpu()
 
-    def check(self, height: int, width: int) -> None:
+    def check(self, height: int, width: int, *, caller_bytes: int) -> None:
         """Refuses a size that the budget could not hold if there were no other picture.
+
+        Args:
+            height: of LR.
+            width: of LR.
+            caller_bytes: what the caller will hold besides.
 
         Raises:
             MemoryBudgetError: it could not.
         """
-        self._plan(self.network, height, width, held=self.warm_up())
+        self._plan(self.network, height, width, held=self.warm_up() + caller_bytes)
 
     def upscale(self, lr_image: Tensor) -> Tensor:
         """(3, H, W) in [0, 1] to (3, scale * H, scale * W) float32, not clamped."""

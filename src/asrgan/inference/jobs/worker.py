@@ -127,9 +127,7 @@ class Worker:
         with work.stage("read"):
             work.version = str(stamp_of(job.source))
             if not is_remote(job.source):
-                head = read_head(job.source)
-                if self._size(head) != (head.height, head.width):
-                    self.upscaler.check(head.height, head.width)  # before it takes any memory
+                self._check(job, read_head(job.source))  # before it takes any memory
             original = read_picture_at(job.source)
             if original.num_frames > 1:
                 raise UserError(
@@ -217,6 +215,18 @@ class Worker:
             return 0
         working_bytes_per_px = format_of(work.job.target).working_bytes_per_px
         return work.enlarged.height * work.enlarged.width * working_bytes_per_px
+
+    def _check(self, job: Job, head: PictureHead) -> None:
+        """Refuses an original that cannot be enlarged and written within the memory."""
+        height, width = self._size(head)
+        if (height, width) == (head.height, head.width):
+            return
+        format_ = format_of(job.target)
+        bits = self.recipe.bits_of(head.num_bits, format_)
+        bytes_per_px = head.num_channels * bits // 8 + format_.working_bytes_per_px
+        # The encoder works when the network has done: on the safe side.
+        to_come = height * width * bytes_per_px if self.upscaler.device.type == "cpu" else 0
+        self.upscaler.check(head.height, head.width, caller_bytes=to_come)
 
     def _open_upscaler(self, precision: str) -> Upscaler:
         memory = self.memory
