@@ -1,18 +1,20 @@
 """Upscaling of whole pictures: as everybody does it, in tiles, and as asrgan does it.
 
-    python benchmarks/upscaling.py compare    # 500x375 -> 2000x1500, side by side
-    python benchmarks/upscaling.py sizes      # time for a megapixel, 0.5 to 48 MP, within 4GiB
-    python benchmarks/upscaling.py forecast   # forecasts and what is then measured
+    python benchmarks/upscaling.py compare     # 500x375 -> 2000x1500, side by side
+    python benchmarks/upscaling.py sizes       # time for a megapixel, 0.5 to 48 MP, within 4GiB
+    python benchmarks/upscaling.py forecast    # within less: forecast and measured
+    python benchmarks/upscaling.py profile     # where the time goes
     python benchmarks/upscaling.py seams --weights FILE --picture PNG
 
 The networks are SRGAN's generator with 16 blocks of 64 features, and A-SRGAN's: the same with
-attention after the trunk, pooled by 4. Their weights are random, with an output as bright and as
-varied as the photograph, and gamma is 0.5. Each measurement is a fresh process with two threads,
-its memory the whole process's (VmHWM); a round has each row once.
+attention after the trunk, pooled by 4; `--network` names one of them. Their weights are random,
+with an output as bright and as varied as the photograph, and gamma is 0.5. Each measurement is a
+fresh process with two threads, its memory the whole process's; a round has each row once.
 """
 
 import argparse
 import multiprocessing
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +30,8 @@ from torch.nn import functional as F
 
 from asrgan.imaging import to_array, to_tensor, write_image
 from asrgan.inference import Upscaler
+from asrgan.inference.attention import RowAttention
+from asrgan.inference.memory import PeakMemory
 from asrgan.models import SRGANGenerator, load_generator
 
 THREADS = 2
@@ -38,16 +42,18 @@ NETWORKS: dict[str, list[dict[str, object]]] = {
     "A-SRGAN": [{"after": "trunk", "pool_size": 4}],
 }
 SIZES = ((204, 153), (500, 375), (1000, 750), (2000, 1500))  # of LR
-FORECASTS = [
-    # attention, width, height, budget in MiB beside what the process holds, or none
+FORECASTS: list[tuple[list[dict[str, object]], int, int, int | None]] = [
+    # attention, width, height, budget in MiB beside what the process and the picture hold, or none
     ([], 300, 200, None),
-    ([], 1000, 750, None),
-    ([], 2000, 400, 100),
-    ([{"after": "trunk", "pool_size": 4}], 500, 375, None),
+    ([], 500, 375, 60),
+    ([{"after": "trunk", "pool_size": 4}], 500, 375, 70),
     ([{"after": "trunk", "pool_size": 2}], 500, 375, None),
-    ([{"after": "trunk", "pool_size": 4}], 1000, 750, 120),
     ([{"after": "head", "pool_size": 4}, {"after": "block8", "pool_size": 8}], 500, 375, None),
     ([{"after": "upsample1", "pool_size": 8}], 500, 375, None),
+    ([], 2000, 200, 155),
+    ([{"after": "trunk", "pool_size": 8}], 2000, 400, 140),
+    ([], 4000, 100, 280),
+    ([{"after": "trunk", "pool_size": 8}], 4000, 200, 280),
 ]
 
 Row = dict[str, str]
@@ -89,8 +95,8 @@ def photograph(width: int, height: int) -> Tensor:
 
 
 def upscale_plainly(generator: SRGANGenerator, lr_image: Tensor) -> Tensor:
-    """The whole picture in float32."""
-    return generator(lr_image[None])[0]
+    """The whole picture in the generator's precision."""
+    return generator(lr_image[None].to(generator.tail.weight.dtype))[0].float()
 
 
 def upscale_in_tiles(generator: SRGANGenerator, lr_image: Tensor) -> Tensor:
@@ -111,19 +117,20 @@ def upscale_in_tiles(generator: SRGANGenerator, lr_image: Tensor) -> Tensor:
     return sr_image
 
 
-def status_mib(key: str) -> float:
-    """VmRSS or VmHWM of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+def peak_mib() -> float:
+    """The most that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux: in KiB
 
 
 def measure_way(way: str, attention: list[dict[str, object]], width: int, height: int) -> Any:
     """Seconds, peak MiB and the picture of one way to upscale."""
     torch.set_num_threads(THREADS)
     generator, lr_image = build(attention), photograph(width, height)
-    if way in ("whole", "tiles"):
-        function = upscale_plainly if way == "whole" else upscale_in_tiles
-        run: Callable[[Tensor], Tensor] = partial(function, generator)
+    run: Callable[[Tensor], Tensor]
+    if way == "tiles":
+        run = partial(upscale_in_tiles, generator)
+    elif way.startswith("whole"):
+        run = partial(upscale_plainly, generator.bfloat16() if way == "whole bf16" else generator)
     else:
         run = Upscaler(generator, memory_bytes=None, device="cpu", precision=way).upscale
         del generator
@@ -132,13 +139,22 @@ def measure_way(way: str, attention: list[dict[str, object]], width: int, height
         start = time.perf_counter()
         sr_image = run(lr_image)
         seconds = time.perf_counter() - start
-    return seconds, status_mib("VmHWM"), sr_image.numpy()
+    return seconds, peak_mib(), sr_image.numpy()
 
 
 def measure_bands(
     attention: list[dict[str, object]], width: int, height: int, added_mib: int | None
 ) -> dict[str, float]:
     """An `Upscaler` within a budget, which writes to an 8-bit picture."""
+    attending: list[float] = []
+    attend = RowAttention.attend
+
+    def timed_attend(self: RowAttention) -> None:
+        start = time.perf_counter()
+        attend(self)
+        attending.append(time.perf_counter() - start)
+
+    RowAttention.attend = timed_attend
     torch.set_num_threads(THREADS)
     upscaler = Upscaler(build(attention), memory_bytes=None, device="cpu", precision="auto")
     sr_image = np.empty((4 * height, 4 * width, 3), np.uint8)
@@ -147,15 +163,20 @@ def measure_bands(
         upscaler.memory_bytes = upscaler.held_bytes() + sr_image.nbytes + (added_mib << 20)
     forecast = upscaler.forecast(height, width, caller_bytes=sr_image.nbytes)
     lr_image = photograph(width, height)
-    start, top = time.perf_counter(), 0
-    for band in upscaler.bands(lr_image, caller_bytes=sr_image.nbytes):
-        sr_image[top : top + band.shape[1]] = to_array(band)
-        top += band.shape[1]
+    attending.clear()
+    with PeakMemory(upscaler.device) as peak:
+        start, top = time.perf_counter(), 0
+        for band in upscaler.bands(lr_image, caller_bytes=sr_image.nbytes):
+            sr_image[top : top + band.shape[1]] = to_array(band)
+            top += band.shape[1]
+        seconds = time.perf_counter() - start
+    assert peak.mib is not None
     return {
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
+        "attending_s": sum(attending),
         "forecast_s": forecast.seconds,
         "attention_s": forecast.attention_seconds,
-        "peak_mib": status_mib("VmHWM"),
+        "peak_mib": peak.mib,
         "forecast_mib": forecast.peak_bytes / 2**20,
         "budget_mib": upscaler.memory_bytes / 2**20,
         "is_spilled": forecast.plan.is_spilled,
@@ -169,69 +190,66 @@ def in_fresh_process(function: Callable[..., Any], *arguments: object) -> Any:
         return pool.apply(function, arguments)
 
 
-def compare(rounds: int) -> list[Row]:
-    """Each way for each network: median seconds, peak memory, largest difference."""
+def compare(networks: Sequence[str], rounds: int) -> list[Row]:
+    """Each way for each network: seconds, peak memory, largest difference."""
     ways = {
         "whole picture, float32, eager": "whole",
-        f"tiles of {TILE_PX}, {OVERLAP_PX} px overlap": "tiles",
+        "whole picture, bfloat16, eager": "whole bf16",
+        f"tiles of {TILE_PX}, {OVERLAP_PX} px overlap, float32": "tiles",
         "asrgan, float32": "float32",
         "asrgan, bfloat16": "bfloat16",
     }
     rows: list[Row] = []
-    for name, attention in NETWORKS.items():
+    for name in networks:
         results: dict[str, list[Any]] = {way: [] for way in ways.values()}
         for _ in range(rounds):
             for way, measured in results.items():
-                measured.append(in_fresh_process(measure_way, way, attention, 500, 375))
-        seconds = {w: statistics.median(m[0] for m in ms) for w, ms in results.items()}
-        peaks = {w: max(m[1] for m in ms) for w, ms in results.items()}
+                measured.append(in_fresh_process(measure_way, way, NETWORKS[name], 500, 375))
+        peaks = {way: max(m[1] for m in measured) for way, measured in results.items()}
         exact = results["whole"][0][2]
         for label, way in ways.items():
-            difference = np.abs(results[way][0][2] - exact)
+            seconds = [m[0] for m in results[way]]
+            ratios = [m[0] / s for m, s in zip(results["whole"], seconds, strict=True)]
+            difference = 255 * np.abs(results[way][0][2] - exact)
             rows.append(
                 {
-                    f"500x375 -> 2000x1500, {THREADS} threads": f"{name}: {label}",
-                    "s": f"{seconds[way]:.2f}",
-                    "faster": f"{seconds['whole'] / seconds[way]:.1f}",
+                    "network": name,
+                    f"500x375 -> 2000x1500, {THREADS} threads": label,
+                    "s": f"{statistics.median(seconds):.2f}",
+                    "times faster": f"{statistics.median(ratios):.2f} ({spread(ratios)})",
                     "peak, MiB": f"{peaks[way]:.0f}",
                     "of the first": f"{peaks[way] / peaks['whole']:.2f}",
-                    "largest difference": f"{difference.max():.1e}",
-                    "in grey levels": f"{255 * difference.max():.2f}",
-                    "mean": f"{255 * difference.mean():.3f}",
+                    "largest difference, grey levels": f"{difference.max():.2g}",
+                    "mean": f"{difference.mean():.2g}",
                 }
             )
     return rows
 
 
-def sizes(rounds: int) -> list[Row]:
-    """Seconds for a megapixel of output; attention's share is what A-SRGAN takes beyond SRGAN."""
+def sizes(networks: Sequence[str], rounds: int) -> list[Row]:
+    """Seconds for a megapixel of output, and attention's part in it."""
     rows: list[Row] = []
-    for width, height in SIZES:
-        megapixels = 16 * width * height / 1e6
-        results = {
-            name: [
-                in_fresh_process(measure_bands, attention, width, height, None)
+    for name in networks:
+        for width, height in SIZES:
+            megapixels = 16 * width * height / 1e6
+            results = [
+                in_fresh_process(measure_bands, NETWORKS[name], width, height, None)
                 for _ in range(rounds)
             ]
-            for name, attention in NETWORKS.items()
-        }
-        plain, attended = (
-            statistics.median(m["seconds"] for m in results[name]) for name in NETWORKS
-        )
-        rows.append(
-            {
-                "LR": f"{width}x{height}",
-                "output, MP": f"{megapixels:.1f}",
-                "SRGAN, s": f"{plain:.2f}",
-                "s per MP": f"{plain / megapixels:.3f}",
-                "A-SRGAN, s": f"{attended:.2f}",
-                "attention": f"{1 - plain / attended:.0%}",
-                "peak, MiB": " / ".join(
-                    f"{max(m['peak_mib'] for m in ms):.0f}" for ms in results.values()
-                ),
-                "budget, MiB": f"{BUDGET_BYTES / 2**20:.0f}",
-            }
-        )
+            seconds, attending_s = (
+                statistics.median(m[key] for m in results) for key in ("seconds", "attending_s")
+            )
+            rows.append(
+                {
+                    "network": name,
+                    "LR": f"{width}x{height}",
+                    "output, MP": f"{megapixels:.1f}",
+                    "s": f"{seconds:.2f}",
+                    "s per MP without attention": f"{(seconds - attending_s) / megapixels:.3f}",
+                    "attention, s": f"{attending_s:.2f}",
+                    **_against_forecast(results),
+                }
+            )
     return rows
 
 
@@ -243,23 +261,59 @@ def forecasts(rounds: int) -> list[Row]:
             in_fresh_process(measure_bands, attention, width, height, added_mib)
             for _ in range(rounds)
         ]
-        ratios = sorted(m["seconds"] / m["forecast_s"] for m in results)
-        first = results[0]
-        places = ", ".join(f"{place['after']}/{place['pool_size']}" for place in attention)
+        places = ", ".join(f"{place['after']} {place['pool_size']}" for place in attention)
         rows.append(
             {
-                "attention after/pool": places or "none",
+                "attention after, pool": places or "nothing",
                 "LR": f"{width}x{height}",
-                "memory=, MiB": f"{first['budget_mib']:.0f}",
-                "in a file": "yes" if first["is_spilled"] else "",
-                "peak, MiB": f"{first['peak_mib']:.0f}",
-                "forecast": f"{first['forecast_mib']:.0f}",
-                "peak/forecast": f"{first['peak_mib'] / first['forecast_mib']:.2f}",
-                "s": f"{first['seconds']:.2f}",
-                "forecast, s": f"{first['forecast_s']:.2f}",
-                "s/forecast": " ".join(f"{ratio:.2f}" for ratio in ratios),
+                "in a file": "yes" if results[0]["is_spilled"] else "",
+                "s": f"{statistics.median(m['seconds'] for m in results):.2f}",
+                **_against_forecast(results),
             }
         )
+    return rows
+
+
+def _against_forecast(results: Sequence[Mapping[str, float]]) -> Row:
+    first = results[0]
+    return {
+        "s / forecast": spread([m["seconds"] / m["forecast_s"] for m in results]),
+        "peak, MiB": f"{max(m['peak_mib'] for m in results):.0f}",
+        "memory=, MiB": f"{first['budget_mib']:.0f}",
+        "peak / forecast": spread([m["peak_mib"] / m["forecast_mib"] for m in results]),
+    }
+
+
+def spread(values: Sequence[float]) -> str:
+    """The smallest and the largest."""
+    least, most = f"{min(values):.2f}", f"{max(values):.2f}"
+    return least if least == most else f"{least} to {most}"
+
+
+def profile(networks: Sequence[str]) -> list[Row]:
+    """Seconds of torch's operators in one 500x375 picture, those of more than 2%."""
+    torch.set_num_threads(THREADS)
+    rows: list[Row] = []
+    for name in networks:
+        generator = build(NETWORKS[name])
+        upscaler = Upscaler(generator, memory_bytes=None, device="cpu", precision="bfloat16")
+        upscaler.upscale(photograph(96, 96))
+        with torch.profiler.profile(record_shapes=True) as profiler:
+            upscaler.upscale(photograph(500, 375))
+        events = profiler.key_averages(group_by_input_shape=True)
+        total = sum(event.self_cpu_time_total for event in events)
+        for event in sorted(events, key=lambda event: -event.self_cpu_time_total):
+            if event.self_cpu_time_total > 0.02 * total:
+                shapes = [shape for shape in event.input_shapes if len(shape) > 1][:2]
+                rows.append(
+                    {
+                        "network": name,
+                        "operator": event.key.removeprefix("aten::"),
+                        "shapes": " ".join("x".join(map(str, shape)) for shape in shapes),
+                        "calls": str(event.count),
+                        "share": f"{event.self_cpu_time_total / total:.0%}",
+                    }
+                )
     return rows
 
 
@@ -283,16 +337,23 @@ def draw_seams(weights: Path, picture: Path) -> None:
 def main() -> None:
     """Prints a table in Markdown, or draws a picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", choices=["compare", "sizes", "forecast", "seams"])
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "compare": lambda: compare(networks, arguments.rounds),
+        "sizes": lambda: sizes(networks, arguments.rounds),
+        "forecast": lambda: forecasts(arguments.rounds),
+        "profile": lambda: profile(networks),
+    }
+    parser.add_argument("part", choices=[*parts, "seams"])
+    parser.add_argument("--network", choices=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--picture", type=Path, default=Path("docs/seams.png"))
     arguments = parser.parse_args()
+    networks = [arguments.network] if arguments.network else list(NETWORKS)
     if arguments.part == "seams":
         draw_seams(arguments.weights, arguments.picture)
         return
-    parts = {"compare": compare, "sizes": sizes, "forecast": forecasts}
-    rows = parts[arguments.part](arguments.rounds)
+    rows = parts[arguments.part]()
     print("| " + " | ".join(rows[0]) + " |")
     print("|" + " --- |" * len(rows[0]))
     for row in rows:

@@ -1,8 +1,10 @@
+import pickle
+
 import pytest
 import torch
 
 from asrgan.errors import UserError
-from asrgan.inference.memory import as_text, held_bytes, parse_memory
+from asrgan.inference.memory import MemoryBudgetError, as_text, held_bytes, parse_memory
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,8 @@ def test_what_a_process_holds_grows_with_what_it_touches():
     assert held_bytes(cpu) - before > 45 * 2**20
     del tensor
     assert held_bytes(cpu) - before < 5 * 2**20
+
+
+def test_a_budgets_error_reaches_another_process():
+    error = pickle.loads(pickle.dumps(MemoryBudgetError("too little", needed_bytes=7)))
+    assert (str(error), error.needed_bytes) == ("too little", 7)

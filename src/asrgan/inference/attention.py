@@ -47,6 +47,7 @@ class RowAttention:
         self._window = None if window_px is None else place.window(window_px)
         self._num_collected = 0
         self._waiting: Tensor | None = None  # rows of a pooling window that is not complete
+        self._last_resized = (0, 0, self._tokens)  # first row, the one behind the last, the rows
 
     def collect(self, features: Tensor) -> None:
         """Takes the next rows, (1, C, R, W)."""
@@ -103,8 +104,6 @@ class RowAttention:
     def _resized(self, start: int, stop: int) -> Tensor:
         """Rows of the layer's resized result, (1, C, stop - start, W or more)."""
         pool_size = self._place.pool_size
-        first = start // pool_size
-        attended = self._tokens[0, first : -(-stop // pool_size), :, : self._place.num_inner]
         resize = self._layer.resize
         if isinstance(resize, nn.Upsample) and resize.mode == "bilinear":
             # Between rows by hand, since their weights depend on the place in the whole map.
@@ -113,8 +112,15 @@ class RowAttention:
                 scale_factor=(1.0, float(pool_size)),
                 mode="bilinear",
             )
-        offset = start - first * pool_size
-        return resize(self._output(attended))[:, :, offset : offset + stop - start]
+        # Whole pooling windows, which serve the next call as well if it wants few rows.
+        first, behind, rows = self._last_resized
+        if not first <= start < stop <= behind:
+            pooled = slice(start // pool_size, -(-stop // pool_size))
+            attended = self._tokens[0, pooled, :, : self._place.num_inner]
+            first, behind = pool_size * pooled.start, pool_size * pooled.stop
+            rows = resize(self._output(attended))
+            self._last_resized = first, behind, rows
+        return rows[:, :, start - first : stop - first]
 
     def _rows_between(self, start: int, stop: int) -> Tensor:
         """Rows of the attended map as bilinear interpolation mixes them, (rows, W, inner)."""

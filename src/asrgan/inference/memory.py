@@ -40,7 +40,7 @@ class MemoryBudgetError(UserError):
         needed_bytes: the smallest budget that can.
     """
 
-    def __init__(self, message: str, *, needed_bytes: int) -> None:
+    def __init__(self, message: str, *, needed_bytes: int = 0) -> None:  # 0: while it is unpickled
         super().__init__(message)
         self.needed_bytes = needed_bytes
 

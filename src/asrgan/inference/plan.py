@@ -184,10 +184,12 @@ class _Memory:
         for skip in self.network.skips:
             if skip.start == skip.stop == index and not skip.is_near:
                 total += self._rows(skip.delay + first_rows, skip.features, skip.resolution)
-        if index:  # what attention adds
-            step = first_step
-            added = self._rows(first_rows, step.in_features, step.resolution, torch.float32)
-            passing = max(passing, 2 * added)
+        if index:  # what attention adds: rows of whole pooling windows, and of both summands
+            place = self.network.segments[index - 1].place
+            assert place is not None
+            resized = (-(-(first_rows - 1) // place.pool_size) + 1) * place.pool_size
+            rows = resized + 2 * first_rows
+            total += self._rows(rows, place.features, place.resolution, torch.float32)
         return total + passing
 
     def _input(self, step: Step, rows: int) -> int:
