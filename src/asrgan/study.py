@@ -3,7 +3,7 @@
   asrgan study run NAME|DIR [key=value ...] [-- key=value ...]
   asrgan study check|commands NAME|DIR ...
   asrgan study status|sync NAME|DIR
-  asrgan study report NAME|DIR [report.pictures=N]
+  asrgan study report NAME|DIR [report.pictures=N] [wandb=ENTITY/PROJECT]
 
 NAME is a study of experiments/, DIR a folder with a study.yaml, or one that a study wrote: it knows
 everything that was given before. What follows -- goes to each `asrgan train`.
@@ -37,6 +37,7 @@ Writes to output_dir (default: outputs/studies/NAME):
   study.yaml                               the study, complete: asrgan study run DIR goes on
   report/report.html                       one page, complete without a network
   report/report.md, tables.tex, *.csv      its numbers
+  report/wandb_report.json                 what wandb=ENTITY/PROJECT sends, with a key
 """
 
 import logging
@@ -94,9 +95,12 @@ from asrgan.studies import (
 from asrgan.studies.definition import absolute
 from asrgan.studies.identity import FILES, digest
 from asrgan.studies.report import (
+    WandbReport,
+    find,
     load_results,
     make_examples,
     open_benchmarks,
+    parse_project,
     shown_runs,
     write_report,
 )
@@ -106,7 +110,9 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 2.0
 # What belongs to one start of a study, not to the study.
-_OF_A_START = ("verb", "action", "output_dir", "jobs", "retry", "mixed_code", "cell", "report")
+_OF_A_START = frozenset(
+    ["verb", "action", "output_dir", "jobs", "retry", "mixed_code", "cell", "report", "wandb"]
+)
 
 
 def run(config: DictConfig, output_dir: Path) -> None:
@@ -190,6 +196,7 @@ def _report(config: DictConfig, folder: StudyFolder) -> None:
             f"`report.pictures` (={settings.pictures}) must be at least 0, and"
             f" `report.crop_size_px` (={settings.crop_size_px}) a multiple of the scale ({scale})."
         )
+    project = None if config.wandb is None else parse_project(config.wandb)
     benchmarks, faults = open_benchmarks(folder)
     for fault in faults:
         log.warning("Without pictures: %s", fault)
@@ -204,10 +211,15 @@ def _report(config: DictConfig, folder: StudyFolder) -> None:
             device=settings.device,
             advance=bar.update,
         )
-    report = folder.folder / "report"
-    answer = write_report(results, report, examples=examples, seed=settings.seed)
-    log.info("%s\n%-12s%s", answer, "Page", report / "report.html")
+    findings, report = find(results, seed=settings.seed), folder.folder / "report"
+    write_report(findings, report, examples=examples)
+    log.info("%s\n%-12s%s", findings.answer, "Page", report / "report.html")
     log.info("%-12s%s", "Tables", ", ".join(str(report / n) for n in ("report.md", "tables.tex")))
+    if project is not None:
+        wandb_report = WandbReport(findings, entity=project[0], project=project[1])
+        wandb_report.write(report / "wandb_report.json")
+        address = wandb_report.send()
+        log.info("%-12s%s", "W&B", address or f"{report / 'wandb_report.json'}, not sent")
 
 
 def _check_begun(folder: StudyFolder) -> None:

@@ -1,5 +1,7 @@
 """`asrgan study report` from a folder to its files."""
 
+import importlib.util
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -63,6 +65,7 @@ def test_a_report_needs_no_pictures(asrgan_report: Report, study: StudyFolder):
         (["report.pictures=-1"], "`report.pictures` (=-1) must be at least 0"),
         (["report.crop_size_px=30"], "`report.crop_size_px` (=30) a multiple of the scale (4)"),
         (["report.photos=3"], "report.photos"),
+        (["wandb=me"], "`wandb` (=me) must be ENTITY/PROJECT."),
     ],
 )
 def test_a_wrong_setting_is_one_line(
@@ -72,6 +75,21 @@ def test_a_wrong_setting_is_one_line(
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("wandb_workspaces") is None, reason="wandb-workspaces is not installed"
+)
+@pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
+def test_a_report_for_wandb_is_a_file_where_nothing_may_be_sent(
+    asrgan_report: Report, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    code, out, err = asrgan_report(study.folder, "report.pictures=0", "wandb=me/sr")
+    path = study.folder / "report" / "wandb_report.json"
+    assert code == 0, err
+    assert out.splitlines()[-1] == f"W&B         {path}, not sent"
+    assert json.loads(path.read_text("utf-8"))["displayName"] == "Does attention help?"
 
 
 def test_variants_with_other_pictures_are_one_line(asrgan_report: Report, study: StudyFolder):

@@ -10,7 +10,7 @@ import pytest
 from asrgan.errors import UserError
 from asrgan.studies.folder import CellState, StudyFolder
 from asrgan.studies.identity import file_digest
-from asrgan.studies.report import Run, load_results, open_benchmarks, write_report
+from asrgan.studies.report import Run, find, load_results, open_benchmarks, write_report
 
 Runs = Callable[[], list[Run]]
 
@@ -84,7 +84,9 @@ def test_benchmarks_that_are_gone_are_told(study: StudyFolder):
 
 def test_a_moved_study_reports_the_same(study: StudyFolder, tmp_path: Path):
     def report(folder: Path) -> dict[str, str]:
-        write_report(load_results(StudyFolder(folder)), folder / "report", examples=[], seed=1)
+        write_report(
+            find(load_results(StudyFolder(folder)), seed=1), folder / "report", examples=[]
+        )
         names = ("summary.csv", "comparisons.csv", "costs.csv", "tables.tex", "report.md")
         return {name: (folder / "report" / name).read_text("utf-8") for name in names}
 
@@ -94,10 +96,11 @@ def test_a_moved_study_reports_the_same(study: StudyFolder, tmp_path: Path):
 
 def test_the_files_agree(study: StudyFolder):
     folder = study.folder / "report"
-    answer = write_report(load_results(study), folder, examples=[], seed=1)
+    findings = find(load_results(study), seed=1)
+    write_report(findings, folder, examples=[])
     page, markdown = ((folder / n).read_text("utf-8") for n in ("report.html", "report.md"))
-    assert answer in page
-    assert answer in markdown
+    assert findings.answer in page
+    assert findings.answer in markdown
     assert markdown.startswith("# Does attention help?\n")
     payload = page.partition('id="data">')[2].partition("</script>")[0]
     mean = json.loads(payload)["means"]["all"]["A-SRGAN"]["psnr_y_db"][0]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from asrgan.data import Benchmark
-from asrgan.studies.report import Run, StudyResults, make_examples, write_report
+from asrgan.studies.report import Run, StudyResults, find, make_examples, write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = [
@@ -64,7 +64,7 @@ def report(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    write_report(make_results(full_runs()), folder, examples=examples, seed=1)
+    write_report(find(make_results(full_runs()), seed=1), folder, examples=examples)
     return folder / "report.html"
 
 
@@ -450,7 +450,7 @@ def test_a_study_that_still_runs_says_so(
         make_run("A-SRGAN", 2, status="running", scores=None),
         make_run("A-SRGAN", 3, status="waiting", scores=None, hours=0.0),
     ]
-    write_report(make_results(runs), tmp_path, examples=[], seed=1)
+    write_report(find(make_results(runs), seed=1), tmp_path, examples=[])
     page = visit(tmp_path / "report.html")
     notice = page.get_by_role("note").inner_text()
     assert "Of 6 runs, 3 finished, 1 failed, 1 running, 1 waiting." in notice
@@ -463,7 +463,7 @@ def test_a_study_without_any_result_has_a_page(
     visit: Open, make_results: MakeResults, make_run: Callable[..., Run], tmp_path: Path
 ):
     runs = [make_run(v, 1, status="waiting", scores=None) for v in ("SRGAN", "A-SRGAN")]
-    write_report(make_results(runs), tmp_path, examples=[], seed=1)
+    write_report(find(make_results(runs), seed=1), tmp_path, examples=[])
     page = visit(tmp_path / "report.html")
     assert page.locator(".lead").inner_text() == "No two runs can be compared yet."
     assert page.locator("#results").count() == 0
@@ -492,7 +492,7 @@ def test_names_are_text_whatever_they_are(
         for example in examples
     ]
     results = make_results(runs, question=evil, name="<i>a & b</i>")
-    write_report(results, tmp_path, examples=renamed, seed=1)
+    write_report(find(results, seed=1), tmp_path, examples=renamed)
     page = visit(tmp_path / "report.html")
     assert page.get_by_role("heading", level=1).inner_text() == evil
     assert page.title() == f"{evil} – <i>a & b</i>"

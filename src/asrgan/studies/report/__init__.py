@@ -2,21 +2,26 @@
 
 from asrgan.studies.report.examples import CropExample, make_examples, shown_runs
 from asrgan.studies.report.loading import load_results, open_benchmarks
-from asrgan.studies.report.report import write_report
+from asrgan.studies.report.report import Findings, find, write_report
 from asrgan.studies.report.results import ImageScores, Run, StudyResults
 from asrgan.studies.report.verdicts import Comparison, compare, headline
+from asrgan.studies.report.wandb_report import WandbReport, parse_project
 
 __all__ = [
     "Comparison",
     "CropExample",
+    "Findings",
     "ImageScores",
     "Run",
     "StudyResults",
+    "WandbReport",
     "compare",
+    "find",
     "headline",
     "load_results",
     "make_examples",
     "open_benchmarks",
+    "parse_project",
     "shown_runs",
     "write_report",
 ]

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from asrgan.metrics import METRICS
+
 NUM_POINTS = 120
 """Of a line, at most; a panel of the page has not many more pixels."""
 
@@ -30,6 +32,47 @@ class Band:
     mean: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Quantities that are drawn together, over the iterations.
+
+    Attributes:
+        title: of the panel.
+        columns: of ``metrics.csv``.
+        is_log: whether the axis of the values is logarithmic.
+    """
+
+    title: str
+    columns: Sequence[str]
+    is_log: bool = False
+
+
+# Title, beginnings of columns, whether the axis is logarithmic.
+_HEALTH = (
+    ("D(real) and D(fake)", ("train/d_real", "train/d_fake"), False),
+    ("Gradient norm of G", ("train/gradient_norm/generator",), True),
+    ("Gradient norm of D", ("train/gradient_norm/discriminator",), True),
+    ("γ of attention in G", ("train/gamma/generator/",), False),
+    ("γ of attention in D", ("train/gamma/discriminator/",), False),
+    ("Largest singular value", ("val/largest_singular_value/",), False),
+)
+
+
+def validation_columns(names: Iterable[str]) -> list[str]:
+    """Those of ``val/BENCHMARK/METRIC``."""
+    return [n for n in names if n.startswith("val/") and n.rpartition("/")[2] in METRICS]
+
+
+def health_panels(names: Iterable[str]) -> list[Panel]:
+    """Whether a training is well: the panels that have any of these columns."""
+    known = list(names)
+    panels = [
+        Panel(title=title, columns=[n for n in known if n.startswith(starts)], is_log=is_log)
+        for title, starts, is_log in _HEALTH
+    ]
+    return [panel for panel in panels if panel.columns]
 
 
 def read_columns(path: Path) -> dict[str, Column]:

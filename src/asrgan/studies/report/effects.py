@@ -128,7 +128,7 @@ def paired_effects(differences: Sequence[Array], *, confidence: float, seed: int
             error = values.mean(axis=1).std(ddof=1) / np.sqrt(num_seeds)
             total = mean + _share_of_images(values) * draws + error * of_seeds(num_seeds)
             low, high = map(float, np.quantile(total, [(1 - confidence) / 2, (1 + confidence) / 2]))
-            beyond = 1 + min(np.count_nonzero(total <= 0), np.count_nonzero(total >= 0))
+            beyond = 1 + int(min(np.count_nonzero(total <= 0), np.count_nonzero(total >= 0)))
             p_value = min(1.0, 2 * beyond / (NUM_DRAWS + 1))
         effects.append(
             Effect(

@@ -149,37 +149,36 @@ def make_examples(
     keys = [key for key in choose_images(results, count=count) if key[0] in benchmarks]
     if not keys:
         return []
-    images = [_open_image(benchmarks[key[0]], key[1]) for key in keys]
-    enlarged: dict[str, list[Picture]] = {}
-    attention: list[dict[str, list[AttentionLayer]]] = [{} for _ in keys]
-    explored = [
-        i for i, image in enumerate(images)
-        if math.prod(image.lr_image.shape[1:]) <= _ATTENTION_LR_PX
-    ][:num_explored]  # fmt: skip
-    for model, run in shown_runs(results).items():
-        assert run.generator is not None
-        upscaler = Upscaler.from_file(run.generator, device=device)
-        enlarged[model] = []
-        for image in images:
-            enlarged[model].append(to_array(upscaler.upscale(image.lr_image)))
+    files = {m: file for m, run in shown_runs(results).items() if (file := run.generator)}
+    upscalers = {model: Upscaler.from_file(file, device=device) for model, file in files.items()}
+    loaded = {model: load_generator(file) for model, file in files.items()}
+    attending = {model: g for model, g in loaded.items() if g.attention_layers}
+    compared = [model for model in results.models("variant") if model in files]
+    examples: list[CropExample] = []
+    for key in keys:  # whole results are held of one picture at a time
+        image = _open_image(benchmarks[key[0]], key[1])
+        enlarged: dict[str, Picture] = {}
+        for model, upscaler in upscalers.items():
+            enlarged[model] = to_array(upscaler.upscale(image.lr_image))
             advance()
-        generator = load_generator(run.generator)
-        if generator.attention_layers:
-            for index in explored:
-                attention[index][model] = look(generator, images[index].lr_image)
-    variants = results.models("variant")
-    return [
-        _example(
+        is_small = math.prod(image.lr_image.shape[1:]) <= _ATTENTION_LR_PX
+        is_explored = is_small and num_explored > 0
+        num_explored -= is_explored
+        example = _example(
             key,
             image,
-            {model: pictures[index] for model, pictures in enlarged.items()},
-            compared=[model for model in variants if model in enlarged],
+            enlarged,
+            compared=compared,
             scale=results.scale,
             crop_size_px=crop_size_px,
-            attention=attention[index],
+            attention={
+                model: look(generator, image.lr_image)
+                for model, generator in attending.items()
+                if is_explored
+            },
         )
-        for index, (key, image) in enumerate(zip(keys, images, strict=True))
-    ]
+        examples.append(example)
+    return examples
 
 
 def _open_image(benchmark: Benchmark | Originals, name: str) -> BenchmarkImage | OriginalImage:

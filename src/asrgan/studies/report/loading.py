@@ -1,5 +1,6 @@
 """From a study on disk to what its report needs."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -69,8 +70,16 @@ def _run(cell: CellFolder, plan: CellPlan) -> Run:
         scores=_scores(cell) if status == "finished" else None,
         metrics_path=metrics if metrics.is_file() else None,
         generator=generator,
+        run_id=_run_id(cell),
         hours=hours(state),
     )
+
+
+def _run_id(cell: CellFolder) -> str | None:
+    try:
+        return json.loads((cell.folder / "run.json").read_text(encoding="utf-8"))["run_id"]
+    except FileNotFoundError:
+        return None
 
 
 def _scores(cell: CellFolder) -> ImageScores:

@@ -12,7 +12,7 @@ from asrgan.metrics import METRICS
 from asrgan.studies.report.costs import RESULT_PX, Cost
 from asrgan.studies.report.curves import Band
 from asrgan.studies.report.examples import CropExample, shown_runs
-from asrgan.studies.report.page_data import example_data, page_data, styles
+from asrgan.studies.report.page_data import HUES, INK, example_data, page_data, styles
 from asrgan.studies.report.results import ALL, StudyResults
 from asrgan.studies.report.summary import SummaryLine, heading, label, name_of
 from asrgan.studies.report.tables import cost_cells
@@ -66,6 +66,8 @@ def render_page(
         forests={c.variant: _forest(c, axis) for c in own},
         ticks=_ticks(axis),
         matters=50 * results.difference / axis,
+        ink=INK,
+        hues=HUES,
         styles=styles(results),
         summary=grouped,
         found={(c.benchmark, c.variant, c.metric): effect_word(c) for c in comparisons},

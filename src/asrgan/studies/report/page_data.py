@@ -11,25 +11,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from asrgan.metrics import METRICS
-from asrgan.studies.report.curves import Band
+from asrgan.studies.report.curves import Band, health_panels, validation_columns
 from asrgan.studies.report.effects import SeedMean
 from asrgan.studies.report.examples import AttentionLayer, CropExample, shown_runs
 from asrgan.studies.report.results import StudyResults
 from asrgan.studies.report.summary import SummaryLine, label
 from asrgan.studies.report.verdicts import is_in_db
 
-_NUM_HUES = 10  # of style.css
-_DASHES = ("", "7 4", "2 3", "9 3 2 3")  # for each round of hues
-# Health of the training, a panel each: title, beginnings of columns, whether the axis is
-# logarithmic.
-_HEALTH = (
-    ("D(real) and D(fake)", ("train/d_real", "train/d_fake"), False),
-    ("Gradient norm of G", ("train/gradient_norm/generator",), True),
-    ("Gradient norm of D", ("train/gradient_norm/discriminator",), True),
-    ("γ of attention in G", ("train/gamma/generator/",), False),
-    ("γ of attention in D", ("train/gamma/discriminator/",), False),
-    ("Largest singular value", ("val/largest_singular_value/",), False),
+INK = ("#1a1c20", "#eceded")
+"""Of the baseline, on light and on dark ground."""
+HUES = (
+    ("#2566c8", "#7aabff"),
+    ("#c4561c", "#ff9f68"),
+    ("#1f8560", "#58cb9f"),
+    ("#9a3fae", "#d992ea"),
+    ("#bb3150", "#ff88a2"),
+    ("#6f6f10", "#cbc653"),
+    ("#127f93", "#52cbde"),
+    ("#81502f", "#cf9f7c"),
+    ("#544dc4", "#a9a4ff"),
+    ("#94700f", "#e6be61"),
 )
+"""Of the other variants, in their order."""
+_DASHES = ("", "7 4", "2 3", "9 3 2 3")  # for each round of hues
 _OVERVIEW_QUALITY = 82  # of WebP; the crops are stored without loss
 
 
@@ -41,13 +45,8 @@ def page_data(
     examples: Sequence[CropExample],
 ) -> dict[str, Any]:
     """Everything but the crops."""
-    panels: list[dict[str, Any]] = []
-    drawn = [c for c in curves if c.startswith("val/") and c.rpartition("/")[2] in METRICS]
-    validation = list(drawn)
-    for title, beginnings, is_log in _HEALTH:
-        if columns := [column for column in curves if column.startswith(beginnings)]:
-            panels.append({"title": title, "log": is_log, "columns": columns})
-            drawn += columns
+    validation, health = validation_columns(curves), health_panels(curves)
+    drawn = [*validation, *(column for panel in health for column in panel.columns)]
     variants = results.models("variant")
     means: dict[str, dict[str, Any]] = {}
     for line in summary:
@@ -71,7 +70,7 @@ def page_data(
             for column in drawn
         },
         "validation": validation,
-        "health": panels,
+        "health": [{"title": p.title, "log": p.is_log, "columns": p.columns} for p in health],
         "means": means,
         "versions": _names(examples, results),
         "examples": [_facts(example, results) for example in examples],
@@ -102,7 +101,7 @@ def styles(results: StudyResults) -> dict[str, dict[str, str]]:
         if model == results.baseline:
             color, dash = "var(--ink)", ""
         elif kind == "variant":
-            place, hue = divmod(others.index(model), _NUM_HUES)
+            place, hue = divmod(others.index(model), len(HUES))
             color, dash = f"var(--hue-{hue})", _DASHES[place % len(_DASHES)]
         else:
             color, dash = "var(--muted)", "1 3"

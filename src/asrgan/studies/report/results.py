@@ -52,6 +52,7 @@ class Run:
         scores: of each picture; None: not finished.
         metrics_path: ``metrics.csv``, which may be growing; None: nothing was trained.
         generator: ``generator.safetensors``; None: not there (yet).
+        run_id: of the training, in W&B, too; None: nothing was trained yet.
         hours: of all attempts.
     """
 
@@ -64,6 +65,7 @@ class Run:
     scores: ImageScores | None = None
     metrics_path: Path | None = None
     generator: Path | None = None
+    run_id: str | None = None
     hours: float = 0.0
 
 

@@ -17,6 +17,8 @@ _LATEX = {
     MINUS: r"$-$", "±": r"$\pm$", "²": r"\textsuperscript{2}", "↑": r"$\uparrow$",
     "↓": r"$\downarrow$", "▲": r"$^{+}$", "▼": r"$^{-}$",
 }  # fmt: skip
+VERDICTS = "verdicts"
+"""Key of the table that a study is made for."""
 _MARKS = {"better": " ▲", "worse": " ▼", None: ""}
 
 
@@ -50,7 +52,7 @@ def verdict_table(results: StudyResults, comparisons: Sequence[Comparison]) -> T
             p_value = "" if c.adjusted_p is None else f"{c.adjusted_p:.3f}"
             lines.append([c.variant, c.text, seeds, p_value])
     return Table(
-        key="verdicts",
+        key=VERDICTS,
         title=f"{label(METRICS[results.metric])} of each variant against {results.baseline}",
         note="Over all pictures, with 95% intervals over seeds and pictures.",
         headings=["variant", "verdict", "seeds", "p (Holm)"],
