@@ -191,8 +191,27 @@ def test_the_trade_off_points_up_and_to_the_right(visit: Open, report: Path):
     # More PSNR is right; less LPIPS is up.
     assert bicubic[0] < srgan[0] < attending[0]
     assert bicubic[1] > srgan[1] > attending[1]
+    assert page.locator("#tradeoff-front").inner_text() == "No other is better in both: A-SRGAN."
     page.locator("#tradeoff-y").select_option("ssim_y")
     assert "SSIM-Y (better ↑)" in page.locator("#tradeoff-chart").inner_text()
+
+
+def test_the_front_holds_what_no_other_beats_in_both(
+    visit: Open, make_results: MakeResults, make_run: Callable[..., Run], tmp_path: Path
+):
+    lpips = {"SRGAN": 0.1, "A-SRGAN": 0.2, "pool 8": 0.3}  # A-SRGAN has the highest PSNR-Y
+    runs = [make_run(variant, seed) for variant in lpips for seed in (1, 2)]
+    for run in runs:
+        run.scores.values[:, 2] = lpips[run.model]
+    write_report(find(make_results(runs), seed=1), tmp_path, examples=[])
+    page = visit(tmp_path / "report.html")
+    page.locator("#tradeoff-chart").scroll_into_view_if_needed()
+    page.locator("#tradeoff-chart circle").first.wait_for()
+    front = page.locator("#tradeoff-front")
+    assert front.inner_text() == "No other is better in both: SRGAN, A-SRGAN."
+    page.get_by_role("button", name="A-SRGAN").first.click()
+    assert front.inner_text().startswith("No other is better in both: SRGAN")
+    assert "A-SRGAN" not in front.inner_text()
 
 
 def test_the_divider_uncovers_one_of_two_pictures(visit: Open, report: Path):

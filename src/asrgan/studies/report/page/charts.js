@@ -199,6 +199,17 @@
           ticks: 6,
         };
       };
+      // The Pareto front: what no other recipe equals in both and beats in one.
+      const beats = (metric, one, two) => (data.metrics[metric].higher ? one > two : one < two);
+      const dominates = (one, two) =>
+        !beats(x, two.x[0], one.x[0]) &&
+        !beats(y, two.y[0], one.y[0]) &&
+        (beats(x, one.x[0], two.x[0]) || beats(y, one.y[0], two.y[0]));
+      const front = rows
+        .filter((row) => !rows.some((other) => dominates(other, row)))
+        .sort((one, two) => one.x[0] - two.x[0]);
+      find("tradeoff-front").textContent =
+        `No other is better in both: ${front.map((row) => row.model).join(", ")}.`;
       const stroke = { stroke: "color", strokeOpacity: 0.45, strokeWidth: 1.5 };
       return spread(
         Plot.plot({
@@ -213,6 +224,12 @@
           y: scale(y, "\u2191"),
           color: { type: "identity" },
           marks: [
+            Plot.lineY(front, {
+              x: (row) => row.x[0],
+              y: (row) => row.y[0],
+              stroke: "var(--muted)",
+              strokeDasharray: "2 4",
+            }),
             Plot.ruleY(
               rows.filter((row) => row.x[1] != null),
               { y: (row) => row.y[0], x1: (row) => row.x[1], x2: (row) => row.x[2], ...stroke },
