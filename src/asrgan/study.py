@@ -191,10 +191,13 @@ def _show_status(config: DictConfig, folder: StudyFolder) -> None:
 def _report(config: DictConfig, folder: StudyFolder) -> None:
     results = load_results(folder)
     settings, scale = config.report, results.scale
-    if settings.pictures < 0 or settings.crop_size_px < scale or settings.crop_size_px % scale:
+    if settings.pictures < 0:
+        raise UserError(f"`report.pictures` (={settings.pictures}) must be at least 0.")
+    if settings.crop_size_px < scale or settings.crop_size_px % scale:
+        nearest = scale * max(1, round(settings.crop_size_px / scale))
         raise UserError(
-            f"`report.pictures` (={settings.pictures}) must be at least 0, and"
-            f" `report.crop_size_px` (={settings.crop_size_px}) a multiple of the scale ({scale})."
+            f"`report.crop_size_px` (={settings.crop_size_px}) must be divisible by the scale"
+            f" (={scale}); try {nearest}."
         )
     project = None if config.wandb is None else parse_project(config.wandb)
     benchmarks, faults = open_benchmarks(folder)

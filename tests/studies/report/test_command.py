@@ -63,7 +63,7 @@ def test_a_report_needs_no_pictures(asrgan_report: Report, study: StudyFolder):
     ("words", "message"),
     [
         (["report.pictures=-1"], "`report.pictures` (=-1) must be at least 0"),
-        (["report.crop_size_px=30"], "`report.crop_size_px` (=30) a multiple of the scale (4)"),
+        (["report.crop_size_px=30"], "(=30) must be divisible by the scale (=4); try 32."),
         (["report.photos=3"], "report.photos"),
         (["wandb=me"], "`wandb` (=me) must be ENTITY/PROJECT."),
     ],

@@ -15,7 +15,7 @@ from asrgan.studies.report.examples import CropExample, shown_runs
 from asrgan.studies.report.page_data import HUES, INK, example_data, page_data, styles
 from asrgan.studies.report.results import ALL, StudyResults
 from asrgan.studies.report.summary import SummaryLine, heading, label, name_of
-from asrgan.studies.report.tables import cost_cells
+from asrgan.studies.report.tables import cost_cells, p_value_text
 from asrgan.studies.report.verdicts import MINUS, Comparison, effect_word
 
 _FOLDER = Path(__file__).with_name("page")
@@ -50,7 +50,12 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {}  # by default it would sort the recipes
-    environment.filters |= {"heading": heading, "label": label, "name_of": name_of}
+    environment.filters |= {
+        "heading": heading,
+        "label": label,
+        "name_of": name_of,
+        "p_value": p_value_text,
+    }
     own = [c for c in comparisons if (c.benchmark, c.metric) == (ALL, results.metric)]
     axis = _half_axis(own, smallest=results.difference)
     statuses = [run.status for run in results.runs]

@@ -16,6 +16,7 @@ _LATEX = {
     "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     MINUS: r"$-$", "±": r"$\pm$", "²": r"\textsuperscript{2}", "↑": r"$\uparrow$",
     "↓": r"$\downarrow$", "▲": r"$^{+}$", "▼": r"$^{-}$",
+    "<": "$<$", ">": "$>$", "|": "$|$",
 }  # fmt: skip
 VERDICTS = "verdicts"
 """Key of the table that a study is made for."""
@@ -49,8 +50,7 @@ def verdict_table(results: StudyResults, comparisons: Sequence[Comparison]) -> T
     for c in comparisons:
         if (c.benchmark, c.metric) == (ALL, results.metric):
             seeds = str(c.effect.num_seeds) if c.effect else "0"
-            p_value = "" if c.adjusted_p is None else f"{c.adjusted_p:.3f}"
-            lines.append([c.variant, c.text, seeds, p_value])
+            lines.append([c.variant, c.text, seeds, p_value_text(c.adjusted_p)])
     return Table(
         key=VERDICTS,
         title=f"{label(METRICS[results.metric])} of each variant against {results.baseline}",
@@ -59,6 +59,13 @@ def verdict_table(results: StudyResults, comparisons: Sequence[Comparison]) -> T
         lines=lines,
         alignment="llrr",
     )
+
+
+def p_value_text(p_value: float | None) -> str:
+    """Three digits; the draws of the bootstrap give no more."""
+    if p_value is None:
+        return ""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def result_tables(
@@ -72,7 +79,8 @@ def result_tables(
         metrics = [name for name in results.metrics if any(name in line.means for line in chosen)]
         lines: list[list[str]] = []
         for line in chosen:
-            seeds = str(max(mean.num_seeds for mean in line.means.values()))
+            num_seeds = max(mean.num_seeds for mean in line.means.values())
+            seeds = "" if line.kind == "reference" else str(num_seeds)
             cells = [
                 _mean_cell(line, m) + _MARKS[found.get((benchmark, line.model, m))] for m in metrics
             ]
