@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from asrgan import cli, evaluate
 from asrgan.configuration import compose, studies_folder
@@ -197,6 +198,43 @@ def test_the_commands_are_the_same_grid_as_plain_sweeps(
     assert config["max_iterations"] == 6
     start = f"{tmp_path}/out/stages/S/seed_2/generator.safetensors"
     assert config["generator"]["weights"] == start
+
+
+@pytest.mark.parametrize("is_grid", [False, True], ids=["variants", "grid"])
+def test_what_an_agent_of_wandb_starts_is_a_cell(
+    asrgan_study: Run,
+    toy: Callable[..., list[str]],
+    is_grid: bool,
+):
+    points = {"loss/adversarial": ["hinge", "least_squares"], "generator.pool_size": [2, 4]}
+    attention = [{"after": "trunk", "pool_size": 2}]
+    variants = {"A a": {"generator.attention": attention}, "B": {"max_iterations": 7}}
+    grid = {"variants": {}, "grid": points, "baseline": "adversarial=hinge pool_size=2"}
+    changes = grid if is_grid else {"variants": variants, "baseline": "B"}
+    words = toy(**changes, seeds=[1, 4])
+    result = asrgan_study("sweep", *words)
+    assert result.code == 0, result.err
+    paths = [Path(shlex.split(line)[2]) for line in result.out.splitlines()]
+    assert [path.stem for path in paths] == (["toy"] if is_grid else ["A a", "B"])
+    sweep = yaml.safe_load(paths[0].read_text(encoding="utf-8"))
+    assert sweep["metric"] == {"name": "val/Val/psnr_y_db", "goal": "maximize"}
+    assert sweep["parameters"]["seed"] == {"values": [1, 4]}
+    # What W&B's agent makes of the file and of the last point of its grid.
+    point = {key: {"value": p["values"][-1]} for key, p in sweep["parameters"].items()}
+    macros = {"${env}": ["/usr/bin/env"], "${program}": [sweep["program"]]}
+    macros["${args_no_hyphens}"] = create_sweep_command_args({"args": point})["args_no_hyphens"]
+    command = create_sweep_command(sweep["command"])
+    line = [word for chunk in command for word in macros.get(chunk, [chunk])]
+    assert line[:3] == ["/usr/bin/env", "asrgan", "train"]
+    config = compose("train", line[3:])
+    assert config["seed"] == 4
+    assert config["logger"]["wandb"]["group"] == "toy"
+    if is_grid:
+        assert config["generator"]["pool_size"] == 4
+        assert config["loss"]["adversarial"]["_target_"] == "asrgan.losses.LeastSquaresLoss"
+    else:
+        assert config["generator"]["attention"] == attention
+        assert config["logger"]["wandb"]["labels"] == {"study": "toy", "variant": "A a"}
 
 
 def test_offline_runs_of_wandb_are_sent_once(

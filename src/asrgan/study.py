@@ -1,7 +1,7 @@
 """Run many trainings that answer one question, whatever happens meanwhile.
 
   asrgan study run NAME|DIR [key=value ...] [-- key=value ...]
-  asrgan study check|commands NAME|DIR ...
+  asrgan study check|commands|sweep NAME|DIR ...
   asrgan study status|sync NAME|DIR
   asrgan study report NAME|DIR [report.pictures=N] [wandb=ENTITY/PROJECT]
 
@@ -16,6 +16,7 @@ everything that was given before. What follows -- goes to each `asrgan train`.
   report    the answer so far: statistics over seeds and pictures, and a page to look at
   sync      sends to W&B what its logger has kept offline
   commands  the same grid as plain `asrgan train -m ...` lines
+  sweep     the same as files for `wandb sweep`, in sweep/
 
 Examples:
     asrgan study run srgan_vs_asrgan size=small data.train=photos data.validation=Set5
@@ -50,6 +51,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -90,6 +92,7 @@ from asrgan.studies import (
     run_cell,
     run_locally,
     trainings,
+    wandb_sweeps,
     write_results,
 )
 from asrgan.studies.definition import absolute
@@ -124,6 +127,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
         "report": _report,
         "sync": _sync,
         "commands": _show_commands,
+        "sweep": _write_sweeps,
     }
     if config.action not in actions:
         raise UserError(f"`action` (={config.action}) must be one of {', '.join(actions)}.")
@@ -251,6 +255,23 @@ def _show_commands(config: DictConfig, folder: StudyFolder) -> None:
         words = [*flags_of_this_run(), *training.words, f"seed={seeds}", output_dir]
         subdir = "hydra.sweep.subdir=seed_${seed}"
         log.info("asrgan train -m %s", shlex.join([*words, subdir]))
+
+
+def _write_sweeps(config: DictConfig, folder: StudyFolder) -> None:
+    definition = _definition(config)
+    sweeps = wandb_sweeps(
+        Study.from_config(definition),
+        folder,
+        grid=definition["grid"],
+        composer=_COMPOSER,
+        flags=flags_of_this_run(),
+    )
+    for name, sweep in sweeps.items():
+        path = folder.folder / "sweep" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(yaml.safe_dump(sweep, sort_keys=False), encoding="utf-8")
+        log.info("wandb sweep %s", shlex.quote(str(path)))
 
 
 # From the definition to the cells

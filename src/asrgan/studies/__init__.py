@@ -9,7 +9,7 @@ from asrgan.studies.identity import Fingerprints
 from asrgan.studies.local import Agenda, run_locally, shares
 from asrgan.studies.plan import Composer, Planner, trainings
 from asrgan.studies.requirements import Requirement, find_misses
-from asrgan.studies.results import read_curve, read_results, write_results
+from asrgan.studies.results import last_scores, read_curve, read_results, write_results
 from asrgan.studies.scoring import Model, Scores, score
 from asrgan.studies.statistics import (
     Estimate,
@@ -17,6 +17,7 @@ from asrgan.studies.statistics import (
     estimate_mean,
     paired_difference,
 )
+from asrgan.studies.sweeps import wandb_sweeps
 from asrgan.studies.tables import (
     DIFFERENCE_COLUMNS,
     Row,
@@ -54,6 +55,7 @@ __all__ = [
     "compare",
     "estimate_mean",
     "find_misses",
+    "last_scores",
     "paired_difference",
     "plot_comparison",
     "plot_curves",
@@ -65,6 +67,7 @@ __all__ = [
     "shares",
     "summarize",
     "trainings",
+    "wandb_sweeps",
     "write_results",
     "write_rows",
 ]

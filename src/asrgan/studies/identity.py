@@ -21,6 +21,7 @@ _NO_SCIENCE = (
     "seed",  # a cell's, not a variant's
     "output_dir",
     "resume",
+    "search",
     "validate_every",
     "checkpoint_every",
     "logger",

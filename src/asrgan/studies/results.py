@@ -84,6 +84,19 @@ def read_curve(cell: CellFolder) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in row.items() if v} for row in read_rows(path)]
 
 
+def last_scores(path: Path) -> dict[str, float]:
+    """Scores of the last validation in a run's ``metrics.csv``, means over its benchmarks."""
+    rows = read_rows(path) if path.exists() else []
+    validated = [row for row in rows if any(v for k, v in row.items() if k.startswith("val/"))]
+    scores: dict[str, list[float]] = {}
+    for row in validated:
+        if row["iteration"] == validated[-1]["iteration"]:
+            for key, value in row.items():
+                if key.startswith("val/") and value:
+                    scores.setdefault(key.rpartition("/")[2], []).append(float(value))
+    return {name: sum(values) / len(values) for name, values in scores.items()}
+
+
 def hours(state: CellState) -> float:
     """Time of all attempts, lost work included."""
     return sum(attempt.seconds for attempt in state.attempts) / 3600
