@@ -24,7 +24,8 @@ def main() -> None:
     folder, words = Path(sys.argv[1]).absolute(), sys.argv[2:]
     undisturbed, killed = folder / "undisturbed", folder / "killed"
     start_s = time.monotonic()
-    start(words, undisturbed).wait()
+    if code := start(words, undisturbed).wait():
+        sys.exit(f"the undisturbed study ended with exit code {code}")
     whole_s = time.monotonic() - start_s
     print(f"undisturbed: {whole_s:.0f} s", flush=True)
     dice = random.Random(SEED)

@@ -27,6 +27,12 @@ class DivergedError(UserError):
     exit_code = 1
 
 
+class PrunedError(UserError):
+    """A run that a search has ended, since others were better by then."""
+
+    exit_code = 0
+
+
 class InterruptedRunError(UserError):
     """A run that was asked to stop (Ctrl-C, SIGTERM) and has saved its state."""
 

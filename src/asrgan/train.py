@@ -44,6 +44,7 @@ from asrgan.engine import (
     Checkpoints,
     MetricsTable,
     Progress,
+    Pruning,
     Samples,
     Schedule,
     SuperResolution,
@@ -52,7 +53,7 @@ from asrgan.engine import (
     keep_freed_memory,
     read_progress,
 )
-from asrgan.errors import UserError
+from asrgan.errors import PrunedError, UserError
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS, Protocol
 from asrgan.models import load_weights
@@ -64,6 +65,7 @@ log = logging.getLogger(__name__)
 _MAY_CHANGE = (
     "output_dir",
     "resume",
+    "search",
     "max_iterations",
     "validate_every",
     "checkpoint_every",
@@ -84,6 +86,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
     """Trains as the configuration says, and tells where the results are."""
     _quieten()
     HydraConfig.instance().cfg = None  # else Lightning starts further processes as jobs of Hydra
+    pruning = _build_pruning(config.search)
     _check(config, output_dir)
     pl.seed_everything(config.seed, verbose=False)
     last = output_dir / "checkpoints" / "last.ckpt"
@@ -103,12 +106,16 @@ def run(config: DictConfig, output_dir: Path) -> None:
         origin = {**describe_run(), "training_data": data.fingerprint}
         run_id = _describe(config, output_dir, origin)
         has_validation = bool(data.validation_names)
-        trainer = _build_trainer(config, output_dir, run_id, origin, has_validation=has_validation)
+        trainer = _build_trainer(
+            config, output_dir, run_id, origin, pruning, has_validation=has_validation
+        )
         keep_freed_memory()
         try:
             trainer.fit(module, data, ckpt_path=last if is_resumed else None, weights_only=True)
         except SystemExit as end:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from end
+        if pruning is not None and pruning.is_pruned:
+            raise PrunedError(f"Other trials were better at iteration {module.iteration}.")
     for label, name in (
         ("Generator", "generator.safetensors"),
         ("Checkpoints", "checkpoints"),
@@ -201,6 +208,7 @@ def _build_trainer(
     output_dir: Path,
     run_id: str,
     origin: dict[str, object],
+    pruning: Pruning | None,
     *,
     has_validation: bool,
 ) -> pl.Trainer:
@@ -233,6 +241,7 @@ def _build_trainer(
             best_metric=settings.best_metric,
             recipe={"config": container, **origin},
         ),
+        *([] if pruning is None else [pruning]),
     ]
     try:
         return pl.Trainer(
@@ -259,6 +268,14 @@ def _build_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"`trainer`: {' '.join(str(error).split())}") from error
+
+
+def _build_pruning(search: str | None) -> Pruning | None:
+    if search is None:
+        return None
+    settings = json.loads(Path(search).read_text(encoding="utf-8"))
+    pruner = instantiate(settings.pop("pruner"))
+    return None if pruner is None else Pruning(**settings, pruner=pruner)
 
 
 def _describe(config: DictConfig, output_dir: Path, origin: dict[str, object]) -> str:

@@ -19,6 +19,7 @@ from asrgan.engine.loggers import (
 from asrgan.engine.means import RunningMeans
 from asrgan.engine.processes import Processes, join_processes
 from asrgan.engine.progress import Progress
+from asrgan.engine.pruning import Pruning
 from asrgan.engine.samples import Samples
 from asrgan.engine.super_resolution import Batch, Optimization, SuperResolution
 
@@ -31,6 +32,7 @@ __all__ = [
     "Optimization",
     "Processes",
     "Progress",
+    "Pruning",
     "RunningMeans",
     "Samples",
     "Schedule",

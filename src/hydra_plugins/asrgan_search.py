@@ -1,0 +1,458 @@
+"""``hydra/sweeper=optuna``: a search for good overrides. Hydra looks for sweepers in this place."""
+
+import csv
+import importlib.util
+import io
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    RangeSweep,
+)
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from asrgan.configuration import as_override, cause_of
+from asrgan.errors import DivergedError, InterruptedRunError, PrunedError, UserError
+from asrgan.files import atomic_path
+from asrgan.subprocesses import Lock
+
+if TYPE_CHECKING:  # Hydra imports this module whenever it starts
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.study import StudyDirection
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "folder"  # a trial's attribute: where it is trained
+_FAILURE = "failure"  # another: why it failed
+
+
+class OptunaSweeper(Sweeper):
+    """Asks Optuna for overrides, trains with them, and tells it the scores.
+
+    Each trial is trained in ``trial_N`` below the sweep's folder. A search that was stopped or
+    killed goes on by the same command with the same ``output_dir``: its unfinished trials go on
+    from their last checkpoints. Writes ``trials.csv``, where ``is_best`` marks the best trial, or
+    those of the Pareto front.
+
+    Args:
+        objectives: validation scores at the end of a training, means over the benchmarks; each is
+            sought in the direction in which it is better.
+        num_trials: of the whole search.
+        num_jobs: trials that the launcher gets at a time.
+        storage: URL of Optuna's; None: ``search.db`` in the sweep's folder.
+        study_name: of the search within the storage.
+        params: key -> what it may be, in Hydra's grammar; the command line comes later.
+        sampler: node of an Optuna sampler.
+        pruner: node of an Optuna pruner, or None; several objectives are never pruned.
+    """
+
+    def __init__(
+        self,
+        *,
+        objectives: Sequence[str],
+        num_trials: int,
+        num_jobs: int,
+        storage: str | None,
+        study_name: str,
+        params: Mapping[str, str],
+        sampler: DictConfig,
+        pruner: DictConfig | None,
+    ) -> None:
+        self.objectives = list(objectives)
+        self.num_trials = num_trials
+        self.num_jobs = num_jobs
+        self.storage = storage
+        self.study_name = study_name
+        self.params = params
+        self.sampler = sampler
+        self.pruner = pruner
+        self.launcher: Launcher | None = None
+        self.folder = Path()
+        self._is_exhausted = False
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Hydra hands over what a sweeper works with."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        self.folder = Path(config.hydra.sweep.dir).absolute()
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Searches until there are ``num_trials`` trials.
+
+        Raises:
+            UserError: something is wrong with the space or the objectives, another search works in
+                the folder, or no trial came to its end.
+            InterruptedRunError: a trial was asked to stop.
+        """
+        if importlib.util.find_spec("optuna") is None:
+            raise UserError(
+                "`hydra/sweeper` (=optuna) needs another package; try: pip install"
+                " 'asrgan[optuna]'."
+            )
+        space, fixed = self._read(arguments)
+        directions = self._check(space, fixed)
+        lock = Lock(self.folder / "search.lock")
+        if not lock.acquire():
+            raise UserError(f"`{self.folder}` is in the hands of another search ({lock.holder}).")
+        try:
+            self._search(space, fixed, directions)
+        finally:
+            lock.release()
+
+    # Before the first trial
+
+    def _read(self, arguments: Sequence[str]) -> tuple[dict[str, "BaseDistribution"], list[str]]:
+        """The search space, and the overrides of all trials."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        words = [f"{key}={value}" for key, value in self.params.items()] + list(arguments)
+        space: dict[str, BaseDistribution] = {}
+        fixed: dict[str, str] = {}
+        for override, word in zip(parser.parse_overrides(words), words, strict=True):
+            key = override.get_key_element()
+            space.pop(key, None)
+            fixed.pop(key, None)
+            if override.is_sweep_override():
+                space[key] = _distribution(key, override)
+            else:
+                fixed[key] = word
+        if not space:
+            raise UserError(
+                "a search needs something to look for; try"
+                " optimizer.generator.lr='tag(log,interval(1e-5,1e-3))'."
+            )
+        return space, list(fixed.values())
+
+    def _check(
+        self, space: Mapping[str, "BaseDistribution"], fixed: Sequence[str]
+    ) -> list["StudyDirection"]:
+        """Composes a trial; returns each objective's direction."""
+        import optuna
+        from optuna.study import StudyDirection
+
+        from asrgan.engine import DIRECTIONS
+
+        for key in ("num_trials", "num_jobs"):
+            if getattr(self, key) < 1:
+                raise UserError(
+                    f"`hydra.sweeper.{key}` (={getattr(self, key)}) must be at least 1."
+                )
+        assert self.hydra_context is not None
+        assert self.config is not None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        example = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+        trial = example.ask(dict(space))
+        config = self.hydra_context.config_loader.load_sweep_config(
+            master_config=self.config, sweep_overrides=[*fixed, *_words(trial.params)]
+        )
+        if config.verb != "train" or config.data.validation is None:
+            raise UserError(
+                "a search needs `asrgan train` with data.validation, whose scores decide."
+            )
+        scored = [*config.trainer.metrics, "content_loss"]
+        for name in self.objectives:
+            if name not in scored or self.objectives.count(name) > 1:
+                raise UserError(
+                    f"`hydra.sweeper.objectives` (={self.objectives}) must be different ones of"
+                    f" {', '.join(scored)}; trainer.metrics has more."
+                )
+        if not self.objectives:
+            raise UserError("`hydra.sweeper.objectives` names none; try [psnr_y_db].")
+        ways = {1: StudyDirection.MAXIMIZE, -1: StudyDirection.MINIMIZE}
+        return [ways[DIRECTIONS[name]] for name in self.objectives]
+
+    def _open(self, storage: "BaseStorage", directions: Sequence["StudyDirection"]) -> "Study":
+        import optuna
+
+        sampler = instantiate(self.sampler)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=self.study_name,
+            sampler=sampler,
+            directions=directions,
+            load_if_exists=True,
+        )
+        earlier = study.user_attrs.get("objectives", self.objectives)
+        if earlier != self.objectives:
+            raise UserError(
+                f"`hydra.sweeper.objectives` (={self.objectives}) of this search have been"
+                f" {earlier}; keep them, or take another hydra.sweeper.study_name."
+            )
+        study.set_user_attr("objectives", self.objectives)
+        if study.trials:
+            sampler.reseed_rng()  # else it would propose again what it proposed first
+        return study
+
+    # The trials
+
+    def _search(
+        self,
+        space: Mapping[str, "BaseDistribution"],
+        fixed: Sequence[str],
+        directions: Sequence["StudyDirection"],
+    ) -> None:
+        from optuna.storages import get_storage
+        from optuna.trial import TrialState
+
+        url = self.storage or _sqlite_url(self.folder / "search.db")
+        storage = get_storage(url)
+        study = self._open(storage, directions)
+        unfinished = [
+            trial
+            for trial in study.get_trials(states=[TrialState.RUNNING])
+            # In a storage of our own they are ours, wherever the folder has been before.
+            if self.storage is None or trial.user_attrs.get(_FOLDER) == str(self.folder)
+        ]
+        while True:
+            batch, unfinished = unfinished[: self.num_jobs], unfinished[self.num_jobs :]
+            while len(batch) < self.num_jobs and self._has_more(study):
+                batch.append(self._ask(study, space))
+            if not batch:
+                break
+            self._train(study, storage, url, batch, fixed)
+            self._write(study)
+        self._conclude(study)
+
+    def _has_more(self, study: "Study") -> bool:
+        from optuna.trial import TrialState
+
+        if self._is_exhausted:
+            return False
+        trials = study.get_trials(deepcopy=False)
+        return sum(trial.state != TrialState.WAITING for trial in trials) < self.num_trials
+
+    def _ask(self, study: "Study", space: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
+        try:
+            trial = study.ask(dict(space))
+        except ValueError as error:
+            raise UserError(
+                f"this search has had another space ({' '.join(str(error).split())}); keep it, or"
+                " take another hydra.sweeper.study_name."
+            ) from error
+        trial.set_user_attr(_FOLDER, str(self.folder))
+        return study.get_trials()[trial.number]
+
+    def _train(
+        self,
+        study: "Study",
+        storage: "BaseStorage",
+        url: str,
+        trials: Sequence["FrozenTrial"],
+        fixed: Sequence[str],
+    ) -> None:
+        """Trains through the launcher, and tells Optuna how each trial ended."""
+        assert self.launcher is not None
+        jobs: list[list[str]] = []
+        for trial in trials:
+            place = self.folder / _subdir(trial.number) / "search.json"
+            self._describe(place, url, trial.number)
+            subdir = f"hydra.sweep.subdir={place.parent.name}"
+            words = [*fixed, *_words(trial.params), "resume=true", subdir]
+            jobs.append([*words, as_override("search", str(place))])
+            log.info("Trial %d: %s", trial.number, " ".join(_words(trial.params)))
+        results = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+        interruption: InterruptedRunError | None = None
+        for trial, result in zip(trials, results, strict=True):
+            try:
+                self._tell(study, storage, trial, result)
+            except InterruptedRunError as error:  # it stays unfinished, and goes on later
+                interruption = error
+        if interruption is not None:
+            raise interruption
+
+    def _describe(self, path: Path, url: str, number: int) -> None:
+        """Tells a trial's training where to report; a URL may have a password, so in a file."""
+        is_pruned = self.pruner is not None and len(self.objectives) == 1
+        content = {
+            "storage": url,
+            "study": self.study_name,
+            "trial": number,
+            "objective": self.objectives[0],
+            "pruner": OmegaConf.to_container(self.pruner) if is_pruned else None,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def _tell(
+        self, study: "Study", storage: "BaseStorage", trial: "FrozenTrial", result: JobReturn
+    ) -> None:
+        from optuna.trial import TrialState
+
+        from asrgan.studies import last_scores
+
+        failure = _error_of(result)
+        if isinstance(failure, InterruptedRunError):
+            raise failure
+        if isinstance(failure, PrunedError):
+            self._end(study, trial.number, state=TrialState.PRUNED)
+            log.info("Trial %d: pruned. %s", trial.number, failure)
+            return
+        reason: str | None = None
+        values: list[float] = []
+        if failure is not None:
+            kind = "diverged" if isinstance(failure, DivergedError) else type(failure).__name__
+            text = " ".join(str(failure).split())
+            reason = text if type(failure) is UserError else f"{kind}: {text}"
+        else:
+            scores = last_scores(self.folder / _subdir(trial.number) / "metrics.csv")
+            values = [scores.get(name, math.nan) for name in self.objectives]
+            if not all(map(math.isfinite, values)):
+                reason = f"{', '.join(self.objectives)} ended at {', '.join(map(str, values))}"
+        if reason is not None:
+            trial_id = storage.get_trial_id_from_study_id_trial_number(
+                storage.get_study_id_from_name(self.study_name), trial.number
+            )
+            storage.set_trial_user_attr(trial_id, _FAILURE, reason)
+            self._end(study, trial.number, state=TrialState.FAIL)
+            log.warning("Trial %d failed: %s", trial.number, reason)
+            return
+        self._end(study, trial.number, values=values)
+        log.info("Trial %d: %s", trial.number, self._scores(values))
+
+    def _end(self, study: "Study", number: int, **how: Any) -> None:
+        try:
+            study.tell(number, **how)
+        except RuntimeError:
+            # Samplers of a finite grid stop the study behind its last point, which Optuna allows
+            # in its own loop alone; the trial is told by then.
+            if not study.get_trials(deepcopy=False)[number].state.is_finished():
+                raise
+            self._is_exhausted = True
+
+    # What comes out
+
+    def _scores(self, values: Sequence[float]) -> str:
+        return ", ".join(f"{n} {v:.6g}" for n, v in zip(self.objectives, values, strict=True))
+
+    def _write(self, study: "Study") -> None:
+        """Writes ``trials.csv``."""
+        trials = study.get_trials()
+        best = _best(study)
+        keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
+        head = ["trial", "state", "is_best", *self.objectives, *keys, _FOLDER, _FAILURE]
+        with (
+            atomic_path(self.folder / "trials.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(head)
+            for trial in trials:
+                values = trial.values or [None] * len(self.objectives)
+                folder = Path(trial.user_attrs.get(_FOLDER, "")) / _subdir(trial.number)
+                writer.writerow(
+                    [
+                        trial.number,
+                        trial.state.name.lower(),
+                        trial.number in best,
+                        *values,
+                        *(trial.params.get(key) for key in keys),
+                        folder,
+                        trial.user_attrs.get(_FAILURE),
+                    ]
+                )
+
+    def _conclude(self, study: "Study") -> None:
+        self._write(study)
+        best, trials = _best(study), study.get_trials()
+        states = [trial.state.name.lower() for trial in trials]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        log.info("%d trials: %s", len(trials), counts)
+        if not best:
+            reasons = [t.user_attrs[_FAILURE] for t in trials if _FAILURE in t.user_attrs]
+            last = f"; the last: {reasons[-1]}" if reasons else ""
+            raise UserError(f"no trial came to its end{last}")
+        log.info("%s", "Best:" if len(self.objectives) == 1 else "Pareto front:")
+        for number in best:
+            trial = trials[number]
+            words = " ".join(_words(trial.params))
+            log.info("Trial %d: %s: %s", number, self._scores(trial.values), words)
+        log.info("%-12s%s", "Table", self.folder / "trials.csv")
+        if self.storage is None:
+            log.info("%-12s%s", "Storage", _sqlite_url(self.folder / "search.db"))
+
+
+def _distribution(key: str, override: Override) -> "BaseDistribution":
+    """What Hydra's grammar says of a key, in Optuna's terms."""
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    sweep = override.value()
+    if isinstance(sweep, ChoiceSweep | RangeSweep):
+        sweep.shuffle = False  # an order means nothing to a search, and must stay
+    try:
+        if isinstance(sweep, IntervalSweep):
+            kind = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
+            low: Any = sweep.start
+            return kind(low, type(low)(sweep.end), log="log" in sweep.tags)
+        if isinstance(sweep, RangeSweep):
+            numbers: list[Any] = sorted(sweep.range())
+            if not numbers:
+                raise ValueError("it is empty")
+            kind = IntDistribution if isinstance(numbers[0], int) else FloatDistribution
+            step: Any = abs(sweep.step)
+            return kind(numbers[0], numbers[-1], step=step)
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    except ValueError as error:
+        raise UserError(f"`{key}` cannot be searched: {' '.join(str(error).split())}") from error
+
+
+def _words(params: Mapping[str, object]) -> list[str]:
+    return [f"{key}={value}" for key, value in params.items()]
+
+
+def _subdir(number: int) -> str:
+    return f"trial_{number}"
+
+
+def _sqlite_url(path: Path) -> str:
+    from sqlalchemy import URL
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def _error_of(result: JobReturn) -> BaseException | None:
+    try:
+        with redirect_stderr(io.StringIO()):  # Hydra repeats the overrides there
+            _ = result.return_value
+    except Exception as error:  # whatever the training raised
+        return cause_of(error)
+    return None
+
+
+def _best(study: "Study") -> list[int]:
+    """Numbers of the best trial, or of those on the Pareto front."""
+    from optuna.trial import TrialState
+
+    if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        return []
+    if len(study.directions) == 1:
+        return [study.best_trial.number]
+    return [trial.number for trial in study.best_trials]

@@ -1,0 +1,195 @@
+"""`asrgan train -m hydra/sweeper=optuna`, with networks that are trained in a moment."""
+
+import csv
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from asrgan import cli
+from asrgan.subprocesses import Lock
+from hydra_plugins.asrgan_search import _distribution
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
+
+LR = "optimizer.generator.lr"
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Search = Callable[..., Result]
+
+
+@pytest.fixture
+def search(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    photographs: Path,
+    tiny: Sequence[str],
+) -> Search:
+    """A search in this process, into a folder ``out``."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Result:
+        data = [f"data.train={photographs}/train", f"data.validation={photographs}/Val"]
+        common = ["experiment=srresnet_x4", "size=small", *data, *tiny, "output_dir=out"]
+        plain = ["optimizer.generator_schedule=null", "validate_every=2", "max_iterations=4"]
+        given = ["asrgan", "train", "-m", "hydra/sweeper=optuna", *common, *plain, *words]
+        monkeypatch.setattr(sys, "argv", given)
+        code, handlers = 0, logging.getLogger().handlers[:]
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            logging.getLogger().handlers[:] = handlers
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def trials_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def open_study(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/search.db")
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("a=interval(0.1,1)", FloatDistribution(0.1, 1.0)),
+        ("a=tag(log,interval(1e-5,1e-3))", FloatDistribution(1e-5, 1e-3, log=True)),
+        ("a=int(interval(1,8))", IntDistribution(1, 8)),
+        ("a=int(tag(log,interval(1,64)))", IntDistribution(1, 64, log=True)),
+        ("a=range(1,9,2)", IntDistribution(1, 7, step=2)),
+        ("a=range(8,1,-2)", IntDistribution(2, 8, step=2)),
+        ("a=range(0.0,1.0,0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
+        ("a=1,null,x", CategoricalDistribution(["1", "null", "x"])),
+        ("a=shuffle(x,y)", CategoricalDistribution(["x", "y"])),
+        ("+a=choice([{b:1}],[])", CategoricalDistribution(["[{b:1}]", "[]"])),
+    ],
+)
+def test_hydras_grammar_spans_the_space(word: str, expected: object):
+    (override,) = OverridesParser.create().parse_overrides([word])
+    assert _distribution("a", override) == expected
+
+
+BRUTE = "hydra.sweeper.sampler._target_=optuna.samplers.BruteForceSampler"
+
+
+@pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
+def test_a_diverged_trial_is_recorded_as_such_and_the_same_command_adds_nothing(
+    search: Search, tmp_path: Path
+):
+    words = [f"{LR}=1e-3,1e30", BRUTE, "hydra.sweeper.num_trials=9", "hydra.sweeper.pruner=null"]
+    result = search(*words)
+    assert result.code == 0, result.err
+    trials = {trial[LR]: trial for trial in trials_of(tmp_path / "out")}
+    good, bad = trials["0.001"], trials["1e+30"]
+    assert (good["state"], good["is_best"], good["failure"]) == ("complete", "True", "")
+    assert (bad["state"], bad["is_best"], bad["psnr_y_db"]) == ("fail", "False", "")
+    assert bad["failure"].startswith("diverged: ")
+    with (Path(good["folder"]) / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        scores = [row["val/Val/psnr_y_db"] for row in csv.DictReader(file)]
+    assert good["psnr_y_db"] == [score for score in scores if score][-1]
+    study = open_study(tmp_path / "out")
+    assert study.best_params == {LR: "0.001"}
+    assert f"psnr_y_db {study.best_value:.6g}: {LR}=0.001" in result.out
+    assert search(*words, "hydra.sweeper.num_trials=2").code == 0
+    assert len(open_study(tmp_path / "out").trials) == 2
+
+
+def test_a_pruner_ends_a_trial_after_a_validation(search: Search, tmp_path: Path):
+    pruner = "{_target_:optuna.pruners.ThresholdPruner,lower:1000}"
+    words = [f"{LR}=interval(1e-4,1e-3)", "hydra.sweeper.num_trials=1"]
+    result = search(*words, "~hydra.sweeper.pruner", f"+hydra.sweeper.pruner={pruner}")
+    assert result.code == 2
+    assert "no trial came to its end" in result.err
+    (trial,) = open_study(tmp_path / "out").trials
+    assert trial.state == TrialState.PRUNED
+    assert list(trial.intermediate_values) == [2]
+    with (tmp_path / "out" / "trial_0" / "metrics.csv").open(encoding="utf-8") as file:
+        assert file.read().splitlines()[-1].startswith("2,")
+
+
+def test_several_objectives_have_a_pareto_front(search: Search, tmp_path: Path):
+    objectives = "hydra.sweeper.objectives=[psnr_y_db,content_loss]"
+    result = search(f"{LR}=tag(log,interval(1e-5,1e-1))", objectives, "hydra.sweeper.num_trials=3")
+    assert result.code == 0, result.err
+    assert "Pareto front:" in result.out
+    rows = trials_of(tmp_path / "out")
+    scores = [(float(row["psnr_y_db"]), -float(row["content_loss"])) for row in rows]
+    for row, own in zip(rows, scores, strict=True):
+        is_beaten = any(o != own and o[0] >= own[0] and o[1] >= own[1] for o in scores)
+        assert row["is_best"] == str(not is_beaten)
+    other = search(f"{LR}=interval(0,1)", "hydra.sweeper.objectives=[psnr_y_db]")
+    assert other.code == 2
+    assert "have been ['psnr_y_db', 'content_loss']; keep them" in other.err
+
+
+def test_an_unfinished_trial_goes_on_and_two_folders_share_a_storage(
+    search: Search, tmp_path: Path
+):
+    (tmp_path / "out").mkdir()
+    url = f"sqlite:///{tmp_path}/shared.db"
+    study = optuna.create_study(study_name="search", storage=url, direction="maximize")
+    space = {LR: CategoricalDistribution(["0.001"])}
+    for folder in ("out", "elsewhere"):
+        study.ask(space).set_user_attr("folder", str(tmp_path / folder))
+    shared = f"hydra.sweeper.storage={url}"
+    result = search(f"{LR}=choice(0.001)", shared, "hydra.sweeper.num_trials=3")
+    assert result.code == 0, result.err
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.COMPLETE]
+    assert [row["state"] for row in trials_of(tmp_path / "out")][1] == "running"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "a search needs something to look for; try optimizer.generator.lr="),
+        ([f"{LR}=interval(1,0.1)"], f"`{LR}` cannot be searched: "),
+        (["optimizer.lr=interval(0.1,1)"], "`optimizer.lr` is no key of `asrgan train`"),
+        ([f"{LR}=interval(0,1)", "hydra.sweeper.num_jobs=0"], "`hydra.sweeper.num_jobs` (=0) must"),
+        ([f"{LR}=interval(0,1)", "data.validation=null"], "with data.validation, whose scores"),
+        (
+            [f"{LR}=interval(0,1)", "hydra.sweeper.objectives=[beauty]"],
+            "`hydra.sweeper.objectives` (=['beauty']) must be different ones of psnr_y_db, ",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_line_before_anything_is_trained(
+    search: Search, tmp_path: Path, words: list[str], message: str
+):
+    result = search(*words)
+    assert result.code == 2
+    assert result.err.startswith("asrgan: ")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_belongs_to_one_search(search: Search, tmp_path: Path):
+    lock = Lock(tmp_path / "out" / "search.lock")
+    assert lock.acquire()
+    result = search(f"{LR}=interval(1e-4,1e-3)")
+    lock.release()
+    assert result.code == 2
+    assert "is in the hands of another search (process " in result.err
