@@ -136,9 +136,9 @@ def test_references_stages_and_variants_become_cells(study: Study, tmp_path: Pat
     assert cells["references/bicubic"].train == []
 
 
-@pytest.mark.parametrize(("group", "expected"), [(None, "toy"), ("mine", "mine")])
+@pytest.mark.parametrize(("group", "expected"), [("null", "toy"), ("mine", "mine")])
 def test_wandb_is_told_which_cell_it_watches(
-    study: Study, tmp_path: Path, group: str | None, expected: str
+    study: Study, tmp_path: Path, group: str, expected: str
 ):
     unwatched = plan(study, tmp_path / "out")["variants/B/seed_2"]
     watched = replace(study, overrides=[*study.overrides, f"logger.wandb.group={group}"])
