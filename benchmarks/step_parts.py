@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from torch import Tensor
 
 from asrgan.configuration import compose
 from asrgan.data import BicubicDegradation, Crops, open_source
-from asrgan.engine import best_precision, start_average, update_average
+from asrgan.engine import best_precision, keep_freed_memory, start_average, update_average
 
 
 def main() -> None:
@@ -29,17 +30,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     config = compose("train", arguments.overrides)
+    keep_freed_memory()
     parts = _parts(config)
+    precision = best_precision(config["trainer"]["precision"], accelerator="cpu")
+    is_mixed = precision == "bf16-mixed"
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for round_number in range(arguments.rounds + 1):
-        for name, part in parts.items():
-            start = time.perf_counter()
-            part()
-            if round_number:  # the first warms up
-                seconds[name].append(time.perf_counter() - start)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed, cache_enabled=False):
+            for name, part in parts.items():
+                start = time.perf_counter()
+                part()
+                if round_number:  # the first warms up
+                    seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     total = sum(medians.values())
-    precision = best_precision(config["trainer"]["precision"], accelerator="cpu")
     crop, batch = config["data"]["crop_size_px"], config["data"]["batch_size"]
     print(f"batch {batch}, crop {crop} px, {precision}, {torch.get_num_threads()} threads\n")
     print("| part | ms | share |\n| --- | --- | --- |")
@@ -55,19 +59,18 @@ def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
     discriminator = instantiate(config["discriminator"])
     losses = instantiate(config["loss"], _convert_="all")
     adversarial = losses.pop("adversarial")
+    losses = {
+        name: loss.to(memory_format=torch.channels_last)
+        for name, loss in losses.items()
+        if loss is not None
+    }
     recipe = instantiate(config["optimizer"], _convert_="all")
     optimizer_g = recipe.generator(generator.parameters())
     average = start_average(generator)
     degradation = BicubicDegradation(scale=config["scale"])
     crop = config["data"]["crop_size_px"]
     pictures = torch.randint(0, 256, (config["data"]["batch_size"], 3, crop, crop)).byte()
-    precision = best_precision(config["trainer"]["precision"], accelerator="cpu")
     state: dict[str, Any] = {}
-
-    def autocast() -> torch.autocast:
-        return torch.autocast(
-            "cpu", torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False
-        )
 
     def degrade() -> None:
         state["hr"] = pictures.to(memory_format=torch.channels_last).float().div_(255)
@@ -75,25 +78,11 @@ def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
         state["lr"] = lr_image.contiguous(memory_format=torch.channels_last)
 
     def generator_forward() -> None:
-        with autocast():
-            state["sr"] = generator(state["lr"])
+        state["sr"] = generator(state["lr"])
 
     def content() -> None:
-        with autocast():
-            values = [
-                x.weight * x(state["sr"], state["hr"]) for x in losses.values() if x is not None
-            ]
+        values = [x.weight * x(state["sr"], state["hr"]) for x in losses.values()]
         state["loss_g"] = sum(values, torch.zeros(()))
-
-    def fool() -> None:
-        with autocast():
-            discriminator.requires_grad_(False)
-            real = discriminator(state["hr"]) if adversarial.needs_real else None
-            fake = discriminator(state["sr"])
-            discriminator.requires_grad_(True)
-        state["loss_g"] = state["loss_g"] + adversarial.weight * adversarial.generator_loss(
-            real, fake
-        )
 
     def generator_backward() -> None:
         state["loss_g"].backward()
@@ -112,24 +101,41 @@ def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
     discriminator.to(memory_format=torch.channels_last)
     optimizer_d = recipe.discriminator(discriminator.parameters())
 
-    def discriminator_forward() -> None:
-        with autocast():
-            logits = discriminator(state["hr"]), discriminator(state["sr"].detach())
-        state["loss_d"] = adversarial.discriminator_loss(*logits)
+    def judge(image: Tensor) -> Tensor:
+        torch.set_autocast_cache_enabled(True)
+        logits = discriminator(image)
+        torch.set_autocast_cache_enabled(False)
+        return logits
+
+    def judge_fake() -> None:
+        state["picture"] = state["sr"].detach().float().requires_grad_()
+        state["real"] = judge(state["hr"]) if adversarial.needs_real else None
+        state["fake"] = judge(state["picture"])
+
+    def slope_of_fake() -> None:
+        loss = adversarial.generator_loss(state["real"], state["fake"])
+        (slope,) = torch.autograd.grad(loss, state["picture"], retain_graph=True)
+        weighted = adversarial.weight * slope
+        state["loss_g"] = state["loss_g"] + (state["sr"].float() * weighted).sum()
+
+    def judge_real() -> None:
+        if state["real"] is None:
+            state["real"] = judge(state["hr"])
 
     def discriminator_backward() -> None:
-        state["loss_d"].backward()
+        adversarial.discriminator_loss(state["real"], state["fake"]).backward()
 
     def discriminator_update() -> None:
         optimizer_d.step()
         optimizer_d.zero_grad()
 
     return parts | {
-        "D forward for G": fool,
-        "G backward (through D and losses)": generator_backward,
+        "D forward, fake": judge_fake,
+        "D backward to the picture": slope_of_fake,
+        "G backward, with the content losses": generator_backward,
         "G update, average": generator_update,
-        "D forward, real and fake": discriminator_forward,
-        "D backward": discriminator_backward,
+        "D forward, real": judge_real,
+        "D backward, real and fake": discriminator_backward,
         "D update": discriminator_update,
     }
 
