@@ -1,4 +1,5 @@
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -200,6 +201,17 @@ def test_the_python_interface_makes_the_same_pixels(
     upscaler = Upscaler.from_file(tiny_weights(2), device="cpu")
     array = upscaler(read_image(originals / "a.png"))
     np.testing.assert_array_equal(read_image(tmp_path / "large.png"), array)
+
+
+def test_a_folder_without_the_right_to_write_is_told_in_one_line(
+    run: Upscale, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=r"out cannot be written: Permission denied\. The same"):
+        run(originals, tmp_path / "out")
 
 
 def test_ctrl_c_ends_the_command_in_one_line(tiny_weights: Callable[[int], Path], tmp_path: Path):

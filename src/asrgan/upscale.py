@@ -58,6 +58,7 @@ from asrgan.inference.jobs import (
     Worker,
     find_jobs,
     folder_at,
+    one_line_for_the_disk,
 )
 from asrgan.models import load_generator
 from asrgan.pictures import FORMATS, format_of
@@ -127,7 +128,10 @@ def _enlarge_all(recipe: Recipe, config: DictConfig) -> None:
     worker = _worker(recipe, config, output=config.output)
     start, network_s, megapixels = time.perf_counter(), 0.0, 0.0
     is_terminal = sys.stderr.isatty()
-    with Results(folder, recipe.described(), overwrite=config.overwrite) as results:
+    with (
+        one_line_for_the_disk(config.output),
+        Results(folder, recipe.described(), overwrite=config.overwrite) as results,
+    ):
         remaining = results.remaining(jobs)
         with tqdm(
             total=len(jobs),

@@ -6,7 +6,7 @@ from asrgan.inference.jobs.listing import LIST_SUFFIXES, Job, find_jobs
 from asrgan.inference.jobs.local import LocalEngine
 from asrgan.inference.jobs.recipe import Recipe
 from asrgan.inference.jobs.results import TABLE, Result, Results
-from asrgan.inference.jobs.worker import Worker
+from asrgan.inference.jobs.worker import Worker, one_line_for_the_disk
 
 __all__ = [
     "LIST_SUFFIXES",
@@ -20,4 +20,5 @@ __all__ = [
     "Worker",
     "find_jobs",
     "folder_at",
+    "one_line_for_the_disk",
 ]

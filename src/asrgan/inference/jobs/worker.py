@@ -177,7 +177,7 @@ class Worker:
         """
         job, original, enlarged = work.job, work.original, work.enlarged
         if original is not None and enlarged is not None:
-            with work.stage("write"), _one_line_for_the_disk(self.folder.locate(job.target)):
+            with work.stage("write"), one_line_for_the_disk(self.folder.locate(job.target)):
                 if enlarged.width != original.width:
                     work.consistency_db = consistency_db(enlarged, original)
                 with self.folder.open(job.target) as file:
@@ -274,7 +274,12 @@ class Worker:
 
 
 @contextmanager
-def _one_line_for_the_disk(path: str) -> Generator[None]:
+def one_line_for_the_disk(path: str) -> Generator[None]:
+    """Turns what a disk refuses into an error of one line.
+
+    Raises:
+        UnwritableFolderError: the disk is full, or cannot be written.
+    """
     try:
         yield
     except OSError as error:
