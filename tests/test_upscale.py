@@ -18,6 +18,7 @@ from asrgan.errors import FailedPicturesError, InterruptedRunError, UserError
 from asrgan.imaging import read_image, write_image
 from asrgan.inference import Upscaler
 from asrgan.inference.jobs import Worker
+from asrgan.inference.jobs.folders import Folder
 from asrgan.inference.jobs.worker import Work
 from asrgan.pictures import Picture, read_picture, write_picture
 
@@ -206,10 +207,10 @@ def test_the_python_interface_makes_the_same_pixels(
 def test_a_folder_without_the_right_to_write_is_told_in_one_line(
     run: Upscale, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def refuse(*_: object, **__: object) -> None:
+    def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(Folder, "write_text", refuse)
     with pytest.raises(UserError, match=r"out cannot be written: Permission denied\. The same"):
         run(originals, tmp_path / "out")
 

@@ -185,18 +185,22 @@ class Upscaler:
         for rows in self._stream.run(lr_image, plan):
             yield rows.cpu()
 
-    def check(self, height: int, width: int, *, caller_bytes: int) -> None:
+    def check(self, height: int, width: int, *, caller_bytes: int, later_bytes: int) -> None:
         """Refuses a size that the budget could not hold if there were no other picture.
 
         Args:
             height: of LR.
             width: of LR.
             caller_bytes: what the caller will hold besides.
+            later_bytes: what it will hold in addition when the network has done.
 
         Raises:
             MemoryBudgetError: it could not.
         """
-        self._plan(self.network, height, width, held=self.warm_up() + caller_bytes)
+        held = self.warm_up() + caller_bytes
+        self._plan(self.network, height, width, held=held)
+        if self.memory_bytes is not None and held + later_bytes > self.memory_bytes:
+            raise self._too_little(height, width, needed=held + later_bytes)
 
     def upscale(self, lr_image: Tensor) -> Tensor:
         """(3, H, W) in [0, 1] to (3, scale * H, scale * W) float32, not clamped."""
@@ -275,11 +279,14 @@ class Upscaler:
             needed = held + plan.peak_bytes
             if budget is None or needed <= budget:
                 return plan
-        assert budget is not None
+        raise self._too_little(height, width, needed=needed)
+
+    def _too_little(self, height: int, width: int, *, needed: int) -> MemoryBudgetError:
+        assert self.memory_bytes is not None
         needed += _SPARE_BYTES
-        raise MemoryBudgetError(
-            f"`memory` (={as_text(budget)}) can never hold a picture of {width}x{height} px; the"
-            f" smallest that can is memory={as_text(needed)}.",
+        return MemoryBudgetError(
+            f"`memory` (={as_text(self.memory_bytes)}) can never hold a picture of {width}x{height}"
+            f" px; the smallest that can is memory={as_text(needed)}.",
             needed_bytes=needed,
         )
 

@@ -223,10 +223,13 @@ class Worker:
             return
         format_ = format_of(job.target)
         bits = self.recipe.bits_of(head.num_bits, format_)
-        bytes_per_px = head.num_channels * bits // 8 + format_.working_bytes_per_px
-        # The encoder works when the network has done: on the safe side.
-        to_come = height * width * bytes_per_px if self.upscaler.device.type == "cpu" else 0
-        self.upscaler.check(head.height, head.width, caller_bytes=to_come)
+        num_px = height * width if self.upscaler.device.type == "cpu" else 0
+        self.upscaler.check(
+            head.height,
+            head.width,
+            caller_bytes=num_px * head.num_channels * bits // 8,
+            later_bytes=num_px * format_.working_bytes_per_px,
+        )
 
     def _open_upscaler(self, precision: str) -> Upscaler:
         memory = self.memory
