@@ -10,6 +10,7 @@
       per_image.csv              rows of all finished cells: benchmark, kind, model, seed, image,
                                  metrics
       summary.csv, summary.md    their means over seeds and images
+      report/                    of `asrgan study report`
       stages/NAME/seed_N/        a cell each: trained once, variants start from it
       variants/NAME/seed_N/      a cell each
       references/NAME/           a cell each: evaluated, not trained
