@@ -20,7 +20,7 @@ BASE = {
 TOPICS = {"data", "models", "losses", "metrics"}
 WORKINGS = {"engine", "inference"}
 VERBS = {"train", "evaluate", "export", "upscale", "prepare", "study", "doctor"}
-COMPOSING = VERBS | {"cli", "configuration"}  # the only ones that know Hydra
+COMPOSING = VERBS | {"cli", "configuration", "building"}  # the only ones that know Hydra
 
 # Beside itself, each part may import these; its layer's siblings are not among them.
 MAY_IMPORT = {
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "spandrel": BASE | TOPICS,
     "studies": BASE | TOPICS | WORKINGS,
     "configuration": BASE | TOPICS | WORKINGS | {"studies"},
-    **dict.fromkeys(VERBS, BASE | TOPICS | WORKINGS | {"studies", "configuration"}),
+    "building": BASE | TOPICS | WORKINGS,
+    **dict.fromkeys(VERBS, BASE | TOPICS | WORKINGS | {"studies", "configuration", "building"}),
     "__main__": {"cli"},
     "cli": BASE | TOPICS | WORKINGS | {"studies", "configuration"} | VERBS,
 }

@@ -152,6 +152,15 @@ def test_a_resumed_run_equals_an_undisturbed_one(
     assert_equal_runs(whole, halves)
 
 
+def test_recomputing_trains_the_same_networks(run_training: Train, tmp_path: Path):
+    overrides = ["experiment=asrgan_x4", "loss/perceptual=vgg19", "max_iterations=3"]
+    overrides += ["loss.perceptual.network.weights=untrained", "data.validation=null"]
+    overrides += ["trainer.precision=bf16-mixed"]
+    plain = run_training(tmp_path / "plain", *overrides)
+    recomputing = run_training(tmp_path / "recomputing", *overrides, "trainer.recompute=true")
+    assert_equal_runs(plain, recomputing)
+
+
 class SignalAt(Callback):
     def __init__(self, iteration: int, number: int) -> None:
         self.iteration, self.number = iteration, number

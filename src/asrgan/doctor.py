@@ -1,27 +1,39 @@
-"""Say what a network will need before it starts: memory, time, operations.
+"""Say what a network or a training will need before it starts: memory, time, operations.
 
   asrgan doctor weights=FILE size=WIDTHxHEIGHT [key=value ...]
+  asrgan doctor experiment=NAME [key=value ...]
 
-The table has the network as it is, without attention, and with attention in other places and pooled
-otherwise; attention's share is in brackets. The attention map is never stored: a column says what
-that would take. Memory is what the process of `asrgan upscale` holds for one picture; `in files` is
-what it puts into temporary ones to keep within memory=. Time follows from how fast this machine is
-just now.
+For a network the table has it as it is, without attention, and with attention in other places and
+pooled otherwise; attention's share is in brackets. The attention map is never stored: a column says
+what that would take. Memory is what the process of `asrgan upscale` holds for one picture; `in
+files` is what it puts into temporary ones to keep within memory=. Time follows from how fast this
+machine is just now.
+
+For a training the table has the memory of an iteration, over crop and batch size of a device: as it
+is, and with trainer.recompute=true, which computes feature maps twice instead of keeping them. It
+is what the process holds on a CPU, and what torch holds on a GPU. Besides, photographs may stay in
+memory (data.cache_mib). Keys are those of `asrgan train`; no photographs and weights are needed.
 
 Examples:
     asrgan doctor weights=generator.safetensors size=2000x1500
     asrgan doctor weights=generator.safetensors size=4000x3000 memory=2GiB
     asrgan doctor weights=netG_epoch_4_100.pth size=500x375 places=[trunk] pool_sizes=[1,4]
+    asrgan doctor experiment=asrgan_x4
+    asrgan doctor experiment=srgan_x4 size=small crop_sizes_px=[512] batch_sizes=[1,2,3]
 """
 
+import itertools
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
+from asrgan.building import build_module
+from asrgan.engine import Rehearsal, best_precision
 from asrgan.errors import UserError
 from asrgan.hardware import find_device
 from asrgan.inference import (
@@ -29,9 +41,11 @@ from asrgan.inference import (
     Network,
     Upscaler,
     as_text,
+    held_bytes,
     parse_memory,
     with_attention,
 )
+from asrgan.metrics import Protocol
 from asrgan.models import SRGANGenerator, load_generator
 
 log = logging.getLogger(__name__)
@@ -55,6 +69,15 @@ _OPERATIONS = (1000, ("", "k", "M", "G", "T", "P", "E"))
 def run(config: DictConfig, output_dir: Path) -> None:
     """Forecasts as the configuration says, and tells the table."""
     del output_dir  # nothing is written
+    if config.weights is not None:
+        _forecast_enlargement(config)
+    elif config.size_px is not None:
+        raise UserError("`size` is of an original to be enlarged, by a network: give weights=FILE.")
+    else:
+        _forecast_training(config)
+
+
+def _forecast_enlargement(config: DictConfig) -> None:
     width, height = _size(config.size_px)
     generator = load_generator(config.weights)
     upscaler = Upscaler(
@@ -82,6 +105,49 @@ def run(config: DictConfig, output_dir: Path) -> None:
         scale * height,
         f"memory={as_text(memory)}" if memory else "no limit of memory",
         _amount(upscaler.held_bytes(), _BYTES),
+        _table(rows),
+    )
+
+
+def _forecast_training(config: DictConfig) -> None:
+    for crop_size in config.crop_sizes_px:
+        if crop_size < 1 or crop_size % config.scale:
+            raise UserError(
+                f"`crop_sizes_px` (={list(config.crop_sizes_px)}) must be positive multiples of"
+                f" `scale` (={config.scale})."
+            )
+    accelerator = config.trainer.accelerator
+    precision = best_precision(config.trainer.precision, accelerator=accelerator)
+    is_on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    begun_bytes = 0 if is_on_gpu else held_bytes(torch.device("cpu"))
+    rows = [
+        {"crop": f"{crop_size} px", "batch": str(batch_size)}
+        for crop_size in config.crop_sizes_px
+        for batch_size in config.batch_sizes
+    ]
+    perceptual = config.loss.perceptual
+    if perceptual is not None and perceptual.network.weights is None:
+        perceptual.network.weights = "untrained"  # of the same size
+    for recompute, column in ((False, "memory"), (True, "with trainer.recompute=true")):
+        config.trainer.recompute = recompute
+        module = build_module(
+            config,
+            module_class=partial(Rehearsal, precision=precision),
+            validation_names=[],
+            protocol=Protocol(scale=config.scale, metrics=["psnr_y_db"]),  # nothing is scored
+            has_weights=False,
+        )
+        sizes = itertools.product(config.crop_sizes_px, config.batch_sizes)
+        for row, (crop_size, batch_size) in zip(rows, sizes, strict=True):
+            peak_bytes = module.peak_bytes(crop_size_px=crop_size, batch_size=batch_size)
+            row[column] = _amount(begun_bytes + peak_bytes, _BYTES)
+    log.info(
+        "%s: x%d, in %s on %s, %d batches a step.\n\n%s",
+        config.experiment,
+        config.scale,
+        precision,
+        "a GPU" if is_on_gpu else "a CPU",
+        config.optimizer.accumulate,
         _table(rows),
     )
 
@@ -163,10 +229,11 @@ def _duration(seconds: float) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     """Markdown, its columns aligned."""
-    lines = [dict(zip(_COLUMNS, _COLUMNS, strict=True)), *rows]
-    widths = {column: max(len(line[column]) for line in lines) for column in _COLUMNS}
+    columns = list(rows[0])
+    lines = [dict(zip(columns, columns, strict=True)), *rows]
+    widths = {column: max(len(line[column]) for line in lines) for column in columns}
     lines.insert(1, {column: "-" * width for column, width in widths.items()})
     return "\n".join(
-        "| " + " | ".join(line[column].ljust(widths[column]) for column in _COLUMNS) + " |"
+        "| " + " | ".join(line[column].ljust(widths[column]) for column in columns) + " |"
         for line in lines
     )

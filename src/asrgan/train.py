@@ -38,6 +38,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
+from asrgan.building import build_module
 from asrgan.configuration import flatten
 from asrgan.data import PhotographData
 from asrgan.engine import (
@@ -56,7 +57,6 @@ from asrgan.engine import (
 from asrgan.errors import PrunedError, UserError
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS, Protocol
-from asrgan.models import load_weights
 from asrgan.provenance import describe_run
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,13 @@ def run(config: DictConfig, output_dir: Path) -> None:
                 f" weights at hand; try one of {', '.join(protocol.metrics)}, content_loss."
             )
         data = _build_data(config, protocol)
-        module = _build_module(config, data, protocol, is_resumed=is_resumed)
+        module = build_module(
+            config,
+            module_class=SuperResolution,
+            validation_names=data.validation_names,
+            protocol=protocol,
+            has_weights=not is_resumed,
+        )
         origin = {**describe_run(), "training_data": data.fingerprint}
         run_id = _describe(config, output_dir, origin)
         has_validation = bool(data.validation_names)
@@ -173,34 +179,6 @@ def _build_data(config: DictConfig, protocol: Protocol) -> PhotographData:
     )
     data.setup("fit")  # finds what is wrong with the folders before anything is written
     return data
-
-
-def _build_module(
-    config: DictConfig, data: PhotographData, protocol: Protocol, *, is_resumed: bool
-) -> SuperResolution:
-    arguments: Any = OmegaConf.to_container(config.generator)
-    weights = arguments.pop("weights")
-    generator = instantiate(arguments, _convert_="all")
-    if weights is not None and not is_resumed:
-        remarks = load_weights(generator, weights)
-        exceptions = f" (not as in the file: {', '.join(remarks)})" if remarks else ""
-        log.info("Weights from %s%s", weights, exceptions)
-    losses: dict[str, Any] = instantiate(config.loss, _convert_="all")
-    adversarial_loss = losses.pop("adversarial")
-    return SuperResolution(
-        generator=generator,
-        discriminator=instantiate(config.discriminator, _convert_="all"),
-        content_losses={name: loss for name, loss in losses.items() if loss is not None},
-        adversarial_loss=adversarial_loss,
-        degradation=instantiate(config.degradation, _convert_="all"),
-        optimization=instantiate(config.optimizer, _convert_="all"),
-        validation_names=data.validation_names,
-        protocol=protocol,
-        log_every=config.trainer.log_every,
-        on_nonfinite=config.on_nonfinite,
-        nonfinite_limit=config.nonfinite_limit,
-        channels_last=config.trainer.channels_last,
-    )
 
 
 def _build_trainer(

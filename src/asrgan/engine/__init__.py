@@ -20,6 +20,7 @@ from asrgan.engine.means import RunningMeans
 from asrgan.engine.processes import Processes, join_processes
 from asrgan.engine.progress import Progress
 from asrgan.engine.pruning import Pruning
+from asrgan.engine.rehearsal import Rehearsal
 from asrgan.engine.samples import Samples
 from asrgan.engine.super_resolution import Batch, Optimization, SuperResolution
 
@@ -33,6 +34,7 @@ __all__ = [
     "Processes",
     "Progress",
     "Pruning",
+    "Rehearsal",
     "RunningMeans",
     "Samples",
     "Schedule",

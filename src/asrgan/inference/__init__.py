@@ -11,7 +11,13 @@ generator as data; `plan` says how many rows at a time fit the memory and the pr
 """
 
 from asrgan.inference.forecast import Forecast
-from asrgan.inference.memory import MemoryBudgetError, as_text, parse_memory
+from asrgan.inference.memory import (
+    MemoryBudgetError,
+    PeakMemory,
+    as_text,
+    held_bytes,
+    parse_memory,
+)
 from asrgan.inference.network import Network, with_attention
 from asrgan.inference.upscaler import GREY_WEIGHTS, Upscaler
 
@@ -20,8 +26,10 @@ __all__ = [
     "Forecast",
     "MemoryBudgetError",
     "Network",
+    "PeakMemory",
     "Upscaler",
     "as_text",
+    "held_bytes",
     "parse_memory",
     "with_attention",
 ]

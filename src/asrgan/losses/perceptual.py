@@ -66,7 +66,7 @@ class PerceptualLoss(ContentLoss):
 
     def forward(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
         """The weighted sum over the layers; see `ContentLoss.forward`."""
-        network = self._network_for(sr_image.device.type)
+        network = self.network_for(sr_image.device.type)
         with torch.no_grad():
             hr_features = network(hr_image, self.layers)
         sr_features = network(sr_image, self.layers)
@@ -80,7 +80,7 @@ class PerceptualLoss(ContentLoss):
         ]
         return torch.stack(distances).sum()
 
-    def _network_for(self, device_type: str) -> nn.Module:
+    def network_for(self, device_type: str) -> nn.Module:
         """The network, with the weights that autocast would make of its own at each pass."""
         if not torch.is_autocast_enabled(device_type):
             return self.network

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from asrgan.models.attention import FlexibleSelfAttention, PlacedAttention
 from asrgan.models.blocks import Norm, check_choice, check_positive, norm_layer
+from asrgan.models.recomputing import runner
 from asrgan.models.spectral import apply_spectral_norm
 
 _SLOPE = 0.2  # of every LeakyReLU: Ledig et al. 2017, section 2.1.1; Wang et al. 2021
@@ -28,6 +29,9 @@ class VGGDiscriminator(nn.Module):
         attention: FSA layers ``{after: PLACE, pool_size: INT, resize: NAME}``, empty for SRGAN.
         pool_size: for attention entries without their own.
         attention_resize: for attention entries without their own.
+
+    Attributes:
+        recomputes: whether the backward pass is left the stages' inputs alone; see ``recomputed``.
 
     Raises:
         UserError: an argument is out of its range, or a place is unknown or taken twice.
@@ -76,6 +80,7 @@ class VGGDiscriminator(nn.Module):
         )
         if spectral_norm:
             apply_spectral_norm(self)
+        self.recomputes = False
 
     @property
     def attention_layers(self) -> Mapping[str, FlexibleSelfAttention]:
@@ -85,8 +90,9 @@ class VGGDiscriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits, large for real pictures: (N, 3, H, W) in [0, 1] to (N, 1)."""
         features = image
+        run = runner(recomputes=self.recomputes)
         for number, stage in enumerate(self.stages, start=1):
-            features = self.attention.after(f"stage{number}", stage(features))
+            features = self.attention.after(f"stage{number}", run(stage, features))
         return self.dense(features)
 
 
@@ -103,6 +109,9 @@ class UNetDiscriminator(nn.Module):
         attention: FSA layers ``{after: PLACE, pool_size: INT, resize: NAME}``.
         pool_size: for attention entries without their own.
         attention_resize: for attention entries without their own.
+
+    Attributes:
+        recomputes: whether the backward pass is left the parts' inputs alone; see ``recomputed``.
 
     Raises:
         UserError: an argument is out of its range, or a place is unknown or taken twice.
@@ -146,6 +155,7 @@ class UNetDiscriminator(nn.Module):
         )
         if spectral_norm:
             apply_spectral_norm(self, skip=("first", "last"))
+        self.recomputes = False
 
     @property
     def attention_layers(self) -> Mapping[str, FlexibleSelfAttention]:
@@ -154,18 +164,26 @@ class UNetDiscriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, large for real pixels: (N, 3, H, W) in [0, 1] to (N, 1, H, W)."""
-        features = self.attention.after("stage1", F.leaky_relu(self.first(image), _SLOPE))
+        run = runner(recomputes=self.recomputes)
+        features = self.attention.after("stage1", run(self.first, image, call=_activated))
         skips: list[Tensor] = []
         for number, convolution in enumerate(self.encoder, start=2):
             skips.append(features)
-            features = F.leaky_relu(convolution(features), _SLOPE)
+            features = run(convolution, features, call=_activated)
             features = self.attention.after(f"stage{number}", features)
         for convolution in self.decoder:
-            skip = skips.pop()
-            # To the skip's size rather than twice: the same, and right for odd sizes as well.
-            features = F.interpolate(features, size=skip.shape[-2:], mode="bilinear")
-            features = F.leaky_relu(convolution(features), _SLOPE) + skip
-        return self.last(self.refine(features))
+            features = run(convolution, features, skips.pop(), call=_decoded)
+        return self.last(run(self.refine, features))
+
+
+def _activated(convolution: nn.Module, features: Tensor) -> Tensor:
+    return F.leaky_relu(convolution(features), _SLOPE)
+
+
+def _decoded(convolution: nn.Module, features: Tensor, skip: Tensor) -> Tensor:
+    # To the skip's size rather than twice: the same, and right for odd sizes as well.
+    features = F.interpolate(features, size=skip.shape[-2:], mode="bilinear")
+    return _activated(convolution, features) + skip
 
 
 def _stage_widths(num_features: int) -> list[int]:

@@ -1,6 +1,8 @@
 """Frozen feature networks for perceptual losses: VGG-19, and a narrow one distilled from it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +13,11 @@ from torch.nn import functional as F
 from asrgan.downloads import fetch_weights
 from asrgan.errors import UserError
 from asrgan.models.files import read_pickle
+from asrgan.models.recomputing import runner
 
-_STAGES = (2, 2, 4, 4, 4)  # convolutions: Simonyan & Zisserman 2014, table 1, column E
+# Convolutions of each stage, and their features: Simonyan & Zisserman 2014, table 1, column E.
+_STAGES = (2, 2, 4, 4, 4)
+_WIDTHS = (64, 128, 256, 512, 512)
 # Where the convolutions stand in torchvision's `features`.
 _TORCHVISION_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -29,7 +34,11 @@ class VGG19Features(nn.Module):
 
     Args:
         weights: a state dict of torchvision's ``vgg19``; None is torchvision's ImageNet file, from
-            its cache, else from the network.
+            its cache, else from the network; ``untrained`` is of random numbers, to measure time
+            and memory.
+
+    Attributes:
+        recomputes: whether the backward pass is left the stages' inputs alone; see ``recomputed``.
 
     Raises:
         UserError: the file is missing, cannot be downloaded, is damaged or holds something else.
@@ -42,10 +51,10 @@ class VGG19Features(nn.Module):
 
     def __init__(self, *, weights: str | Path | None) -> None:
         super().__init__()
-        path = Path(weights) if weights else _imagenet_weights()
-        published = read_pickle(path)
         names = _convolution_names(_STAGES)
         numbers = zip(names, _TORCHVISION_NUMBERS, strict=True)
+        path = Path(weights) if weights else _imagenet_weights()
+        published = _untrained() if weights == "untrained" else read_pickle(path)
         self.convolutions = _convolutions(
             {name: f"features.{number}" for name, number in numbers},
             published,
@@ -57,6 +66,7 @@ class VGG19Features(nn.Module):
         self.register_buffer(
             "deviation", torch.tensor(_IMAGENET_DEVIATION).view(3, 1, 1), persistent=False
         )
+        self.recomputes = False
         self.requires_grad_(False).eval()
 
     def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
@@ -73,7 +83,7 @@ class VGG19Features(nn.Module):
             UserError: a layer is unknown, or the image too small for it.
         """
         normalized = (image - self.mean) / self.deviation
-        return _extract(self.convolutions, normalized, layers)
+        return _extract(self.convolutions, normalized, layers, recomputes=self.recomputes)
 
 
 class DistilledVGG19Features(nn.Module):
@@ -84,6 +94,9 @@ class DistilledVGG19Features(nn.Module):
 
     Args:
         weights: ``vgg19_small16x`` of the authors, ``conv0`` ... ``conv51`` under ``model``.
+
+    Attributes:
+        recomputes: as ``VGG19Features``'s.
 
     Raises:
         UserError: the file is missing, damaged or holds something else.
@@ -105,11 +118,13 @@ class DistilledVGG19Features(nn.Module):
             path=path,
         )
         self.layers = _layers(names)
+        self.recomputes = False
         self.requires_grad_(False).eval()
 
     def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """As ``VGG19Features.forward``."""
-        return _extract(self.convolutions, self.input(image), layers)
+        features = self.input(image)
+        return _extract(self.convolutions, features, layers, recomputes=self.recomputes)
 
 
 def _imagenet_weights() -> Path:
@@ -119,29 +134,65 @@ def _imagenet_weights() -> Path:
     return fetch_weights(VGG19_Weights.IMAGENET1K_V1.url, purpose="The perceptual loss")
 
 
+def _untrained() -> dict[str, Tensor]:
+    widths = [width for width, count in zip(_WIDTHS, _STAGES, strict=True) for _ in range(count)]
+    published: dict[str, Tensor] = {}
+    for number, num_in, width in zip(_TORCHVISION_NUMBERS, [3, *widths], widths, strict=False):
+        deviation = (2 / (9 * num_in)) ** 0.5  # keeps the features' size: He et al. 2015, eq. 10
+        published[f"features.{number}.weight"] = deviation * torch.randn(width, num_in, 3, 3)
+        published[f"features.{number}.bias"] = torch.zeros(width)
+    return published
+
+
 def _extract(
-    convolutions: nn.ModuleDict, features: Tensor, layers: Collection[str]
+    convolutions: nn.ModuleDict,
+    features: Tensor,
+    layers: Collection[str],
+    *,
+    recomputes: bool,
 ) -> dict[str, Tensor]:
     known = _layers(list(convolutions))
     if unknown := sorted(set(layers) - set(known)):
         raise UserError(f"The feature layer `{unknown[0]}` is unknown; known: {', '.join(known)}.")
+    run = runner(recomputes=recomputes)
     maps: dict[str, Tensor] = {}
-    for name, convolution in convolutions.items():
+    for stage in _by_stage(convolutions):
         if maps.keys() == set(layers):
             break
-        if name.endswith("_1") and name != "conv1_1":
+        first = next(iter(stage))
+        if first != "conv1_1":
             # Pooling leaves at least one pixel, and reflection needs a second one.
-            if min(features.shape[-2:]) < (4 if convolution.padding_mode == "reflect" else 2):
+            is_reflected = stage[first].padding_mode == "reflect"
+            if min(features.shape[-2:]) < (4 if is_reflected else 2):
                 raise UserError(
-                    f"The image is too small for the feature layer `{name}`; use a larger crop or "
+                    f"The image is too small for the feature layer `{first}`; use a larger crop or "
                     f"earlier layers."
                 )
             features = F.max_pool2d(features, 2)
+        wanted = set(layers) - maps.keys()
+        features, found = run(stage, features, call=partial(_through_stage, layers=wanted))
+        maps |= found
+    return maps
+
+
+def _by_stage(convolutions: nn.ModuleDict) -> Iterator[nn.ModuleDict]:
+    for _, items in groupby(convolutions.items(), key=lambda item: item[0].partition("_")[0]):
+        yield nn.ModuleDict(dict(items))
+
+
+def _through_stage(
+    stage: nn.Module, features: Tensor, *, layers: Collection[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The stage's last map, and those that are wanted; nothing behind the deepest is computed."""
+    maps: dict[str, Tensor] = {}
+    for name, convolution in stage.named_children():
         before = convolution(features)
         features = F.relu(before, inplace=name not in layers)
         both = {name: before, name.replace("conv", "relu"): features}
         maps |= {layer: both[layer] for layer in both if layer in layers}
-    return maps
+        if maps.keys() == layers:
+            break
+    return features, maps
 
 
 def _convolution_names(stages: Collection[int]) -> list[str]:

@@ -17,6 +17,7 @@ from asrgan.models.blocks import (
     check_positive,
     norm_layer,
 )
+from asrgan.models.recomputing import runner
 from asrgan.models.spectral import apply_spectral_norm
 
 TrunkEnd = Literal["norm", "prelu"]
@@ -43,6 +44,9 @@ class SRGANGenerator(nn.Module):
         attention: FSA layers ``{after: PLACE, pool_size: INT, resize: NAME}``, empty for SRGAN.
         pool_size: for attention entries without their own.
         attention_resize: for attention entries without their own.
+
+    Attributes:
+        recomputes: whether the backward pass is left the blocks' inputs alone; see ``recomputed``.
 
     Raises:
         UserError: an argument is out of its range, or a place is unknown or taken twice.
@@ -100,6 +104,7 @@ class SRGANGenerator(nn.Module):
         if spectral_norm:
             apply_spectral_norm(self, skip=() if spectral_norm_output else ("tail",))
 
+        self.recomputes = False
         self.scale = scale
         self.output: Output = output
         self.architecture: dict[str, object] = {
@@ -134,15 +139,17 @@ class SRGANGenerator(nn.Module):
 
     def features(self, lr_image: Tensor) -> Tensor:
         """The trunk, all of it at LR size: (N, 3, H, W) in [0, 1] to (N, num_features, H, W)."""
+        run = runner(recomputes=self.recomputes)
         head = self.attention.after("head", self.head(lr_image))
         features = head
         for number, block in enumerate(self.blocks, start=1):
-            features = self.attention.after(f"block{number}", block(features))
+            features = self.attention.after(f"block{number}", run(block, features))
         return self.attention.after("trunk", head + self.trunk(features))
 
     def reconstruct(self, features: Tensor) -> Tensor:
         """The tail: (N, num_features, H, W) to pictures (N, 3, scale * H, scale * W)."""
+        run = runner(recomputes=self.recomputes)
         for number, upsample in enumerate(self.upsamples, start=1):
-            features = self.attention.after(f"upsample{number}", upsample(features))
+            features = self.attention.after(f"upsample{number}", run(upsample, features))
         image = self.tail(features)
         return (torch.tanh(image) + 1) / 2 if self.output == "tanh" else image

@@ -1,0 +1,65 @@
+"""The parts of a training, built as a configuration says."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from asrgan.engine import SuperResolution
+from asrgan.losses import PerceptualLoss
+from asrgan.metrics import Protocol
+from asrgan.models import load_weights
+
+log = logging.getLogger(__name__)
+
+Module = TypeVar("Module", bound=SuperResolution)
+
+
+def build_module(
+    config: DictConfig,
+    *,
+    module_class: Callable[..., Module],
+    validation_names: Sequence[str],
+    protocol: Protocol,
+    has_weights: bool,
+) -> Module:
+    """Networks, losses, degradation and optimizers, in one module.
+
+    Args:
+        config: of `asrgan train`, resolved.
+        module_class: ``SuperResolution``, or what takes its arguments.
+        validation_names: a name for each validation loader.
+        protocol: the validation metrics.
+        has_weights: whether the generator starts from ``generator.weights``.
+    """
+    arguments: Any = OmegaConf.to_container(config.generator)
+    weights = arguments.pop("weights")
+    generator = instantiate(arguments, _convert_="all")
+    if has_weights and weights is not None:
+        remarks = load_weights(generator, weights)
+        exceptions = f" (not as in the file: {', '.join(remarks)})" if remarks else ""
+        log.info("Weights from %s%s", weights, exceptions)
+    discriminator = instantiate(config.discriminator, _convert_="all")
+    losses: dict[str, Any] = instantiate(config.loss, _convert_="all")
+    adversarial_loss = losses.pop("adversarial")
+    content_losses = {name: loss for name, loss in losses.items() if loss is not None}
+    perceptual = [loss for loss in content_losses.values() if isinstance(loss, PerceptualLoss)]
+    for network in (generator, discriminator, *(loss.network for loss in perceptual)):
+        if network is not None:
+            network.recomputes = config.trainer.recompute
+    return module_class(
+        generator=generator,
+        discriminator=discriminator,
+        content_losses=content_losses,
+        adversarial_loss=adversarial_loss,
+        degradation=instantiate(config.degradation, _convert_="all"),
+        optimization=instantiate(config.optimizer, _convert_="all"),
+        validation_names=validation_names,
+        protocol=protocol,
+        log_every=config.trainer.log_every,
+        on_nonfinite=config.on_nonfinite,
+        nonfinite_limit=config.nonfinite_limit,
+        channels_last=config.trainer.channels_last,
+    )
