@@ -147,7 +147,9 @@ def load_generator(path: Path | str) -> SRGANGenerator:
 
 def _load(path: Path) -> SRGANGenerator:
     if path.suffix.lower() == ".safetensors":
-        metadata, state = read_metadata(path), load_file(path)
+        # The file is mapped, and its header's length moves the tensors: products of vectors would
+        # round otherwise after a recipe that is a letter longer.
+        metadata, state = read_metadata(path), {k: v.clone() for k, v in load_file(path).items()}
         state.pop(DESCRIPTION_TENSOR, None)  # the header says more
         return _build(metadata["generator"], metadata["architecture"] | _PLAIN, state, path=path)
     content = read_pickle(path)
