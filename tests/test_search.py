@@ -144,7 +144,7 @@ def test_several_objectives_have_a_pareto_front(search: Search, tmp_path: Path):
 
 
 def test_an_unfinished_trial_goes_on_and_two_folders_share_a_storage(
-    search: Search, tmp_path: Path
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "out").mkdir()
     url = f"sqlite:///{tmp_path}/shared.db"
@@ -153,8 +153,18 @@ def test_an_unfinished_trial_goes_on_and_two_folders_share_a_storage(
     for folder in ("out", "elsewhere"):
         study.ask(space).set_user_attr("folder", str(tmp_path / folder))
     shared = f"hydra.sweeper.storage={url}"
+    left_behind = Lock(tmp_path / "out" / "trial_0" / "trial.lock")
+    assert left_behind.acquire()
+
+    def let_go(record: logging.LogRecord) -> bool:
+        if "still trained by process" in record.getMessage():
+            left_behind.release()
+        return True
+
+    monkeypatch.setattr(logging.getLogger("asrgan.train"), "filters", [let_go])
     result = search(f"{LR}=choice(0.001)", shared, "hydra.sweeper.num_trials=3")
     assert result.code == 0, result.err
+    assert "This trial is still trained by process" in result.out
     states = [trial.state for trial in study.trials]
     assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.COMPLETE]
     assert [row["state"] for row in trials_of(tmp_path / "out")][1] == "running"

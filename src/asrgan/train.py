@@ -25,7 +25,10 @@ Writes to output_dir:
 
 import json
 import logging
+import time
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -58,8 +61,11 @@ from asrgan.errors import PrunedError, UserError
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS, Protocol
 from asrgan.provenance import describe_run
+from asrgan.subprocesses import Lock
 
 log = logging.getLogger(__name__)
+
+_POLL_S = 2.0
 
 # A resumed run may go on for longer, elsewhere, and be watched in another way.
 _MAY_CHANGE = (
@@ -84,6 +90,27 @@ _MAY_CHANGE = (
 
 def run(config: DictConfig, output_dir: Path) -> None:
     """Trains as the configuration says, and tells where the results are."""
+    with _alone(config.search):
+        _run(config, output_dir)
+
+
+@contextmanager
+def _alone(search: str | None) -> Generator[None]:
+    """Waits for the process of the same trial that a killed search may have left behind."""
+    if search is None or rank_zero_only.rank != 0:  # pyright: ignore[reportFunctionMemberAccess]
+        yield
+        return
+    lock = Lock(Path(search).with_name("trial.lock"))
+    while not lock.acquire():
+        log.info("This trial is still trained by %s; waiting for it.", lock.holder)
+        time.sleep(_POLL_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(config: DictConfig, output_dir: Path) -> None:
     _quieten()
     HydraConfig.instance().cfg = None  # else Lightning starts further processes as jobs of Hydra
     pruning = _build_pruning(config.search)
