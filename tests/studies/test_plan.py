@@ -233,6 +233,17 @@ def test_cells_that_other_code_has_begun_are_gone_on_with_only_when_asked(
     assert kept.evaluation == new.evaluation != earlier["variants/A/seed_1"].evaluation
 
 
+def test_a_key_that_the_code_has_got_since_is_no_change_of_the_study(study: Study, tmp_path: Path):
+    earlier = plan(study, tmp_path / "out")
+    cell = earlier["variants/A/seed_1"]
+    config = {key: value for key, value in cell.config.items() if key != "generator.pool_size"}
+    begin(tmp_path / "out", earlier["stages/S/seed_1"], replace(cell, config=config))
+    with pytest.raises(UserError, match=r"ran with `generator.pool_size`=None"):
+        plan(study, tmp_path / "out")
+    cells = plan(study, tmp_path / "out", version="w", accepts_other_code=True)
+    assert cells["variants/A/seed_1"].identity == cell.identity
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -284,9 +284,11 @@ class Planner:
         if earlier is None or not cell.state().attempts:
             return plan
         way_out = f"rename the {plan.kind}, or remove {cell.folder} to train it anew."
+        is_same_code = earlier.code["version"] == plan.code["version"]
         for key in [*earlier.config, *plan.config]:
             then, now = earlier.config.get(key), plan.config.get(key)
-            if then != now:
+            is_of_both = key in earlier.config and key in plan.config
+            if then != now and (is_same_code or is_of_both):  # else the code has another key
                 raise UserError(
                     f"{plan.path} ran with `{key}`={then}, and the study now says {now}; {way_out}"
                 )
