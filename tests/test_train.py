@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from asrgan import cli
 from asrgan.engine import SuperResolution
 from asrgan.errors import DivergedError, InterruptedRunError, UserError
 from asrgan.imaging import read_image
@@ -136,7 +138,7 @@ def test_the_file_and_the_checkpoint_hold_the_same_averaged_generator(
     "overrides",
     [
         ["experiment=srresnet_x4"],
-        ["experiment=asrgan_x4", "trainer.precision=bf16-mixed", "data.num_workers=1"],
+        ["experiment=asrgan_x4", "trainer.precision=auto", "data.num_workers=1"],
         ["experiment=srgan_x4", "discriminator=unet", "optimizer.discriminator_steps=2"],
         ["experiment=srgan_x4", "optimizer.accumulate=2"],
         ["experiment=srresnet_x4", "degradation=light"],
@@ -155,7 +157,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(
 def test_recomputing_trains_the_same_networks(run_training: Train, tmp_path: Path):
     overrides = ["experiment=asrgan_x4", "loss/perceptual=vgg19", "max_iterations=3"]
     overrides += ["loss.perceptual.network.weights=untrained", "data.validation=null"]
-    overrides += ["trainer.precision=bf16-mixed"]
+    overrides += ["trainer.precision=auto"]
     plain = run_training(tmp_path / "plain", *overrides)
     recomputing = run_training(tmp_path / "recomputing", *overrides, "trainer.recompute=true")
     assert_equal_runs(plain, recomputing)
@@ -353,6 +355,12 @@ def test_training_works_without_validation(run_training: Train, tmp_path: Path):
         (["max_iterations=0"], r"`max_iterations` \(=0\) must be a whole number of at least 1"),
         (["max_iterations=1e2"], r"`max_iterations` \(=100.0\) must be a whole number"),
         (["trainer.log_every=0"], r"`trainer.log_every` \(=0\) must be a whole number"),
+        (["devices=0"], r"`trainer.devices` \(=0\) must be a whole number of at least 1"),
+        (["devices=3"], r"`data.batch_size` \(=2\) must be divisible by the number of devices \(3"),
+        (["num_nodes=2"], r"`num_nodes` \(=2\): each machine has to be told NODE_RANK, MASTER_"),
+        (["trainer=slurm"], r"`trainer.launcher` \(=srun\) needs a task of SLURM"),
+        (["trainer.sync_batchnorm=true"], r"`trainer.sync_batchnorm` \(=true\) needs GPUs"),
+        (["trainer.precision=16-mixed"], r"`trainer.precision` \(=16-mixed\): this CPU does not"),
         (["validate_every=null"], r"`validate_every` \(=None\) must be a whole number"),
         (["trainer.precision=bf17"], r"`trainer`: .*bf17"),
         (["trainer.accelerator=gpu"], r"`trainer`: .*[Nn]o supported gpu"),
@@ -381,6 +389,28 @@ def test_a_mistake_is_told_before_anything_is_trained(
     with pytest.raises(Exception, match=message):
         run_training(tmp_path / "run", "max_iterations=4", *overrides)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own; needs root."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_read_only_disk_is_told_before_anything_is_trained(run_training: Train, small_disk: Path):
+    run = run_training(small_disk / "run", *FOR_LONGER, "max_iterations=2")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    rows = rows_of(run)
+    with pytest.raises(OSError, match=r"Read-only file system: '.*run.json'") as caught:
+        run_training(run, *FOR_LONGER, "resume=true")
+    assert cli._explain(caught.value, verb="train") == 2  # pyright: ignore[reportPrivateUsage]
+    assert rows_of(run) == rows
 
 
 def test_training_data_may_move_but_not_change(

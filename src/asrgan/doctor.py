@@ -144,7 +144,7 @@ def _forecast_training(config: DictConfig) -> None:
             peak_bytes = module.peak_bytes(crop_size_px=crop_size, batch_size=batch_size)
             row[column] = _amount(begun_bytes + peak_bytes, _BYTES)
     log.info(
-        "%s: x%d, in %s on %s, %d batches a step.\n\n%s",
+        "%s: x%d, in %s on %s, optimizer.accumulate=%d.\n\n%s",
         config.experiment,
         config.scale,
         precision,

@@ -33,10 +33,22 @@ class PrunedError(UserError):
     exit_code = 0
 
 
+class LostProcessError(UserError):
+    """One of several processes ended, so the others cannot go on."""
+
+    exit_code = 1
+
+
 class InterruptedRunError(UserError):
     """A run that was asked to stop (Ctrl-C, SIGTERM) and has saved its state."""
 
     exit_code = 130
+
+
+class PreemptedRunError(InterruptedRunError):
+    """A run that a scheduler asked to make room (SIGUSR1), and that may go on by itself later."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class RequirementsMissedError(UserError):

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_NAME = re.compile(r"\.(?P<stem>.+)\.\d+(?P<suffix>(\.[^.]*)?)", re.DOTALL)
@@ -41,7 +41,8 @@ def atomic_path(path: Path | str) -> Generator[Path]:
             error.filename = str(path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk, though nothing is there
+            temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -27,15 +27,15 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
@@ -46,14 +46,19 @@ from asrgan.configuration import flatten
 from asrgan.data import PhotographData
 from asrgan.engine import (
     Checkpoints,
+    Launch,
     MetricsTable,
     Progress,
     Pruning,
     Samples,
     Schedule,
     SuperResolution,
+    Watch,
     best_precision,
+    check_devices,
+    find_launch,
     gan_strategy,
+    is_on_gpu,
     keep_freed_memory,
     read_progress,
 )
@@ -77,6 +82,8 @@ _MAY_CHANGE = (
     "checkpoint_every",
     "on_nonfinite",
     "nonfinite_limit",
+    "devices",
+    "num_nodes",
     "trainer",
     "logger",
     "generator.weights",
@@ -90,8 +97,15 @@ _MAY_CHANGE = (
 
 def run(config: DictConfig, output_dir: Path) -> None:
     """Trains as the configuration says, and tells where the results are."""
+    for key in ("devices", "num_nodes"):
+        _check_count(config, f"trainer.{key}")
+    launch = find_launch(
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
+        launcher=config.trainer.launcher,
+    )
     with _alone(config.search):
-        _run(config, output_dir)
+        _run(config, launch, output_dir)
 
 
 @contextmanager
@@ -110,11 +124,10 @@ def _alone(search: str | None) -> Generator[None]:
         lock.release()
 
 
-def _run(config: DictConfig, output_dir: Path) -> None:
+def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
     _quieten()
-    HydraConfig.instance().cfg = None  # else Lightning starts further processes as jobs of Hydra
     pruning = _build_pruning(config.search)
-    _check(config, output_dir)
+    _check(config, launch, output_dir)
     pl.seed_everything(config.seed, verbose=False)
     last = output_dir / "checkpoints" / "last.ckpt"
     is_resumed = last.exists()
@@ -137,17 +150,27 @@ def _run(config: DictConfig, output_dir: Path) -> None:
             has_weights=not is_resumed,
         )
         origin = {**describe_run(), "training_data": data.fingerprint}
-        run_id = _describe(config, output_dir, origin)
-        has_validation = bool(data.validation_names)
-        trainer = _build_trainer(
-            config, output_dir, run_id, origin, pruning, has_validation=has_validation
-        )
-        keep_freed_memory()
-        try:
-            trainer.fit(module, data, ckpt_path=last if is_resumed else None, weights_only=True)
-        except SystemExit as end:  # what Lightning makes of a second Ctrl-C
-            raise KeyboardInterrupt from end
-        if pruning is not None and pruning.is_pruned:
+        start = str(last) if is_resumed else None
+        agreement = {**flatten(config), **_code_of(origin), "start": start}
+        with launch.started() as children:
+            run_id = _describe(config, output_dir, origin)
+            watch = Watch(agreement, children=children)
+            with watch.guard():
+                trainer = _build_trainer(
+                    config,
+                    launch,
+                    output_dir,
+                    run_id,
+                    origin,
+                    [watch, *([] if pruning is None else [pruning])],
+                    has_validation=bool(data.validation_names),
+                )
+                keep_freed_memory()
+                try:
+                    trainer.fit(module, data, ckpt_path=start, weights_only=True)
+                except SystemExit as end:  # what Lightning makes of a second Ctrl-C
+                    raise KeyboardInterrupt from end
+        if pruning is not None and pruning.is_pruned and launch.rank == 0:
             raise PrunedError(f"Other trials were better at iteration {module.iteration}.")
     for label, name in (
         ("Generator", "generator.safetensors"),
@@ -163,12 +186,10 @@ def _is_finished(last: Path, max_iterations: int) -> bool:
     return progress.iteration >= max_iterations and not progress.is_validation_due
 
 
-def _check(config: DictConfig, output_dir: Path) -> None:
+def _check(config: DictConfig, launch: Launch, output_dir: Path) -> None:
     accumulate = config.optimizer.accumulate
     for key in ("max_iterations", "validate_every", "checkpoint_every", "trainer.log_every"):
-        value = OmegaConf.select(config, key)
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"`{key}` (={value}) must be a whole number of at least 1.")
+        value = _check_count(config, key)
         # A checkpoint holds no gradients that wait for their step.
         if key != "trainer.log_every" and value % accumulate:
             raise UserError(
@@ -179,6 +200,7 @@ def _check(config: DictConfig, output_dir: Path) -> None:
             "`trainer.precision` (=16-mixed) rescales G's and D's gradients at different times and"
             " cannot accumulate them; try trainer.precision=bf16-mixed."
         )
+    _check_devices(config, launch)
     if not (output_dir / "checkpoints").exists():
         return
     if not config.resume or not (output_dir / "config.yaml").exists():
@@ -208,12 +230,43 @@ def _build_data(config: DictConfig, protocol: Protocol) -> PhotographData:
     return data
 
 
+def _check_count(config: DictConfig, key: str) -> int:
+    value = OmegaConf.select(config, key)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"`{key}` (={value}) must be a whole number of at least 1.")
+    return value
+
+
+def _check_devices(config: DictConfig, launch: Launch) -> None:
+    settings, batch_size = config.trainer, config.data.batch_size
+    count = launch.devices * launch.num_nodes
+    check_devices(accelerator=settings.accelerator, devices=launch.devices)
+    best_precision(settings.precision, accelerator=settings.accelerator)
+    if batch_size % count:
+        raise UserError(
+            f"`data.batch_size` (={batch_size}) must be divisible by the number of devices"
+            f" ({count}), which share it; try {-(-batch_size // count) * count}."
+        )
+    if settings.sync_batchnorm and not is_on_gpu(settings.accelerator):
+        raise UserError(
+            "`trainer.sync_batchnorm` (=true) needs GPUs; leave it out, or try generator.norm=none."
+        )
+
+
+def _code_of(origin: dict[str, Any]) -> dict[str, object]:
+    """What must be the same in all processes, by name; not the machine."""
+    versions = {f"version of {name}": version for name, version in origin["versions"].items()}
+    names = ("git_commit", "python", "training_data")
+    return versions | {name: origin[name] for name in names}
+
+
 def _build_trainer(
     config: DictConfig,
+    launch: Launch,
     output_dir: Path,
     run_id: str,
     origin: dict[str, object],
-    pruning: Pruning | None,
+    further_callbacks: Sequence[Callback],
     *,
     has_validation: bool,
 ) -> pl.Trainer:
@@ -246,16 +299,18 @@ def _build_trainer(
             best_metric=settings.best_metric,
             recipe={"config": container, **origin},
         ),
-        *([] if pruning is None else [pruning]),
+        *further_callbacks,
     ]
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
-            devices=settings.devices,
-            num_nodes=settings.num_nodes,
+            devices=launch.devices,
+            num_nodes=launch.num_nodes,
             strategy=gan_strategy(
-                settings.strategy, devices=settings.devices, num_nodes=settings.num_nodes
+                settings.strategy, devices=launch.devices, num_nodes=launch.num_nodes
             ),
+            plugins=[LightningEnvironment()],  # it reads the variables of `launch`
+            sync_batchnorm=settings.sync_batchnorm,
             precision=best_precision(settings.precision, accelerator=settings.accelerator),
             logger=[MetricsTable(output_dir / "metrics.csv"), *loggers],
             callbacks=callbacks,
@@ -307,7 +362,7 @@ def _quieten() -> None:
     """Keeps back what packages tell their own users, and what further processes would repeat."""
     if rank_zero_only.rank != 0:  # pyright: ignore[reportFunctionMemberAccess]
         logging.getLogger("asrgan").setLevel(logging.ERROR)
-    for package in ("pytorch_lightning", "aiobotocore", "botocore"):
+    for package in ("pytorch_lightning", "lightning_fabric", "aiobotocore", "botocore"):
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # `data.num_workers` is the user's choice

@@ -128,12 +128,17 @@ def test_training_goes_on_at_the_iteration_of_the_module(
     assert torch.equal(torch.stack(list(resumed.train_dataloader())), torch.stack(batches[4:]))
 
 
-def test_two_devices_share_the_batch_of_one(make_data: Callable[..., PhotographData]) -> None:
+@pytest.mark.parametrize(
+    ("world_size", "iteration", "num_workers"), [(2, 0, 0), (4, 3, 0), (2, 4, 1)]
+)
+def test_devices_share_the_batches_of_one_also_after_a_restart(
+    make_data: Callable[..., PhotographData], world_size: int, iteration: int, num_workers: int
+) -> None:
     alone = make_data(batch_size=4)
-    attach(alone)
-    shares = [make_data(batch_size=2) for _ in range(2)]
+    attach(alone, iteration=iteration)
+    shares = [make_data(batch_size=4, num_workers=num_workers) for _ in range(world_size)]
     for rank, share in enumerate(shares):
-        attach(share, rank=rank, world_size=2)
+        attach(share, iteration=iteration, rank=rank, world_size=world_size)
     loaders = [share.train_dataloader() for share in shares]
     for batch, *parts in zip(alone.train_dataloader(), *loaders, strict=True):
         assert torch.equal(batch, torch.cat(parts))

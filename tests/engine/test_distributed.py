@@ -1,9 +1,12 @@
 """Two processes with gloo on the CPU, started as a user starts them."""
 
 import csv
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +23,7 @@ OVERRIDES = [
     "trainer.accelerator=cpu",
     # Batch norm sees the pictures of its own process; without it one and two can be compared.
     "generator.norm=none",
+    "data.batch_size=4",
     "optimizer.generator._target_=torch.optim.SGD",
     "optimizer.discriminator._target_=torch.optim.SGD",
     "~optimizer.generator.betas",
@@ -30,12 +34,9 @@ OVERRIDES = [
 ]
 
 
-def train(
-    photographs: Path,
-    output_dir: Path,
-    *overrides: str,
-    program: tuple[str, ...] = ("-m", "asrgan"),
-) -> dict[str, torch.Tensor]:
+def run(
+    photographs: Path, output_dir: Path, *overrides: str, program: Sequence[str] = ("-m", "asrgan")
+) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         *program,
@@ -46,26 +47,41 @@ def train(
         *OVERRIDES,
         *overrides,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def train(
+    photographs: Path, output_dir: Path, *overrides: str, program: Sequence[str] = ("-m", "asrgan")
+) -> dict[str, torch.Tensor]:
+    done = run(photographs, output_dir, *overrides, program=program)
     assert done.returncode == 0, done.stderr
     return torch.load(output_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_two_processes_train_what_one_trains_with_the_same_pictures(
-    photographs: Path, tmp_path: Path
-):
-    one = train(photographs, tmp_path / "one", "data.batch_size=4")
-    two = train(photographs, tmp_path / "two", "data.batch_size=2", "trainer.devices=2")
-    start = train(photographs, tmp_path / "start", "data.batch_size=4", "optimizer.generator.lr=0")
+@pytest.fixture(scope="module")
+def one(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a process alone trains."""
+    output_dir = tmp_path_factory.mktemp("alone") / "one"
+    train(photographs, output_dir)
+    return output_dir
+
+
+def assert_as_trained_by_one(one: Path, state: dict[str, torch.Tensor]) -> None:
+    checkpoint = torch.load(one / "checkpoints" / "last.ckpt", weights_only=True)
+    for key, value in checkpoint["state_dict"].items():
+        torch.testing.assert_close(state[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_two_processes_train_what_one_trains(photographs: Path, one: Path, tmp_path: Path):
+    two = train(photographs, tmp_path / "two", "trainer=ddp", "devices=2")
+    start = train(photographs, tmp_path / "start", "optimizer.generator.lr=0", "max_iterations=1")
     name = "generator.head.0.parametrizations.weight.original"
-    moved = (one[name] - start[name]).abs().max()
-    assert moved > 1e-3
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4, msg=key)
+    assert (two[name] - start[name]).abs().max() > 1e-3
+    assert_as_trained_by_one(one, two)
     tables = {}
-    for run in ("one", "two"):
-        with (tmp_path / run / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            tables[run] = list(csv.DictReader(file))
+    for folder in (one, tmp_path / "two"):
+        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            tables[folder.name] = list(csv.DictReader(file))
     assert [row["iteration"] for row in tables["one"]] == [
         row["iteration"] for row in tables["two"]
     ]
@@ -74,6 +90,115 @@ def test_two_processes_train_what_one_trains_with_the_same_pictures(
         assert bool(ours[column]) == bool(theirs[column])
         if ours[column]:  # each image counted once, whichever process saw it
             assert float(theirs[column]) == pytest.approx(float(ours[column]), abs=1e-2)
+
+
+# Under torchrun. Rank 1 may write nothing; at the end all ranks compare their parameters.
+PROBED = """
+import os, sys
+import torch
+from torch import distributed
+from asrgan import cli
+from asrgan.engine import SuperResolution
+
+output_dir = next(a for a in sys.argv if a.startswith("output_dir=")).partition("=")[2]
+
+def refuse_to_write(event, arguments):
+    if event == "open" and str(arguments[0]).startswith(output_dir):
+        assert isinstance(arguments[1], str) and set(arguments[1]) <= set("rbt"), arguments
+    assert event not in ("os.remove", "os.rename") or output_dir not in str(arguments), arguments
+
+if os.environ["RANK"] == "1":
+    sys.addaudithook(refuse_to_write)
+
+def compare(module):
+    own = torch.cat([p.detach().flatten() for p in module.parameters()])
+    alls = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(alls, own)
+    if os.environ["RANK"] == "0":
+        same = all(torch.equal(one, alls[0]) for one in alls)
+        print("ranks", len(alls), "iteration", module.iteration, "equal", same)
+
+SuperResolution.on_train_end = compare
+cli.main()
+"""
+
+
+def test_parameters_are_equal_on_all_ranks_and_only_the_first_one_writes(
+    photographs: Path, tmp_path: Path
+):
+    program = tmp_path / "probed.py"
+    program.write_text(PROBED)
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    done = run(
+        photographs,
+        tmp_path / "two",
+        "max_iterations=50",
+        "data.num_workers=1",
+        program=(*torchrun, str(program)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ranks 2 iteration 50 equal True" in done.stdout
+
+
+# In one rank, at the third iteration.
+FAULTY = """
+import os, signal
+import torch
+from asrgan import cli
+from asrgan.engine import SuperResolution
+
+step = SuperResolution._step_generator
+
+def faulty(self, sr_image, hr_image):
+    if self.iteration == 2 and os.environ["RANK"] == "{rank}":
+        {fault}
+    return step(self, sr_image, hr_image)
+
+SuperResolution._step_generator = faulty
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "fault", "message"),
+    [
+        (1, "os.kill(os.getpid(), signal.SIGKILL)", "The process of rank 1 was killed by signal 9"),
+        (0, "hr_image = hr_image * float('nan')", "`train/loss_g/pixel` is no longer finite"),
+        (1, "hr_image = hr_image * float('inf')", "rank 1: `train/loss_g/pixel` is no longer"),
+    ],
+    ids=["killed", "diverged-first", "diverged-other"],
+)
+def test_a_rank_that_ends_ends_the_run_with_its_reason_and_another_number_goes_on(
+    photographs: Path, one: Path, tmp_path: Path, rank: int, fault: str, message: str
+):
+    program = tmp_path / "faulty.py"
+    program.write_text(FAULTY.replace("{rank}", str(rank)).replace("{fault}", fault))
+    settings = ("checkpoint_every=1", "devices=2")
+    done = run(photographs, tmp_path / "run", *settings, program=(str(program),))
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if line.startswith("asrgan: ")]
+    assert len(told) == 1
+    assert message in told[0]
+    assert "Traceback" not in done.stderr
+    if message.startswith("The process"):
+        state = train(photographs, tmp_path / "run", "checkpoint_every=1", "resume=true")
+        assert_as_trained_by_one(one, state)
+
+
+def test_ranks_that_start_with_different_configurations_are_refused(
+    photographs: Path, tmp_path: Path
+):
+    program = tmp_path / "different.py"
+    program.write_text(
+        "import os, sys\n"
+        "from asrgan import cli\n"
+        "sys.argv += ['seed=2'] * (os.environ.get('RANK') == '1')\n"
+        "cli.main()\n"
+    )
+    done = run(photographs, tmp_path / "run", "devices=2", program=(str(program),))
+    assert done.returncode == 2
+    assert "`seed` is 2 for rank 1 and 1 for rank 0: all processes" in done.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 # The pixel loss of the second batch is infinite in one process.
@@ -99,7 +224,7 @@ cli.main()
 
 
 def test_all_processes_skip_the_batch_that_one_finds_not_finite(photographs: Path, tmp_path: Path):
-    runs = {"one": ["data.batch_size=4"], "two": ["data.batch_size=2", "trainer.devices=2"]}
+    runs: dict[str, list[str]] = {"one": [], "two": ["devices=2"]}
     states = {}
     for rank, (name, overrides) in enumerate(runs.items()):
         program = tmp_path / f"{name}.py"
@@ -110,3 +235,73 @@ def test_all_processes_skip_the_batch_that_one_finds_not_finite(photographs: Pat
             assert next(csv.DictReader(file))["train/skipped"] == "1"
     for key, value in states["one"].items():
         torch.testing.assert_close(states["two"][key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+# Two tasks of one job, as SLURM describes them.
+SRUN = """#!{python}
+import os, subprocess, sys
+count = int(os.environ["SLURM_STEP_NUM_TASKS"])
+tasks = [
+    subprocess.Popen(
+        ["{python}", "{program}", *sys.argv[3:]],
+        env=os.environ | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+    )
+    for rank in range(count)
+]
+sys.exit(max(task.wait() for task in tasks))
+"""
+SCONTROL = """#!/bin/sh
+echo "$@" >> {log}
+"""
+# The scheduler's signal reaches one rank before the other, once.
+PREEMPTED = """
+import os, signal
+from asrgan import cli
+from asrgan.engine import SuperResolution
+
+step = SuperResolution._step_generator
+
+def preempted(self, sr_image, hr_image):
+    if self.iteration == 1 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGUSR1)
+    return step(self, sr_image, hr_image)
+
+SuperResolution._step_generator = preempted
+cli.main()
+"""
+
+
+def test_the_job_script_of_slurm_requeues_a_preempted_job_which_goes_on(
+    photographs: Path, one: Path, tmp_path: Path
+):
+    log, program = tmp_path / "scontrol.log", tmp_path / "preempted.py"
+    program.write_text(PREEMPTED)
+    for name, template in {"srun": SRUN, "scontrol": SCONTROL}.items():
+        text = template.replace("{python}", sys.executable).replace("{program}", str(program))
+        (tmp_path / name).write_text(text.replace("{log}", str(log)))
+        (tmp_path / name).chmod(0o755)
+    own = [o for o in OVERRIDES if not o.startswith(("experiment=", "data.batch_size="))]
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NODEID": "0",
+        "TRAIN": f"{photographs}/train",
+        "VALIDATION": f"{photographs}/train",
+        "OUTPUT_DIR": str(tmp_path / "run"),
+        "BATCH_SIZE": "4",
+        "OVERRIDES": " ".join(own),
+    }
+    script = Path(__file__).parents[2] / "docs" / "slurm.sh"
+    states: list[dict[str, Any]] = []
+    for _ in range(2):
+        done = subprocess.run(
+            ["bash", str(script)], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        states.append(torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True))
+    assert [state["asrgan"]["iteration"] for state in states] == [2, 4]
+    assert log.read_text() == f"requeue {os.getpid()}\n"
+    assert_as_trained_by_one(one, states[1]["state_dict"])

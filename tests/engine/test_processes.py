@@ -7,11 +7,12 @@ from torch import distributed
 from asrgan.engine import Processes, join_processes
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+OF_NODES = ("LOCAL_WORLD_SIZE", "NODE_RANK")
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*VARIABLES, "SLURM_STEP_NUM_TASKS"):
+    for name in (*VARIABLES, *OF_NODES, "SLURM_STEP_NUM_TASKS"):
         monkeypatch.setenv(name, "")  # so that what a test leaves is undone
         monkeypatch.delenv(name)
 
@@ -44,6 +45,8 @@ def test_a_launcher_that_starts_one_process_needs_no_others(monkeypatch: pytest.
 def test_what_srun_says_is_translated(monkeypatch: pytest.MonkeyPatch):
     for name, value in {
         "SLURM_STEP_NUM_TASKS": "8",
+        "SLURM_STEP_NUM_NODES": "4",
+        "SLURM_NODEID": "2",
         "SLURM_STEP_NODELIST": "gpu[07-09,12]",
         "SLURM_PROCID": "5",
         "SLURM_LOCALID": "1",
@@ -58,6 +61,7 @@ def test_what_srun_says_is_translated(monkeypatch: pytest.MonkeyPatch):
     with join_processes() as processes:
         assert (processes.rank, processes.local_rank, processes.count) == (5, 1, 8)
         assert [os.environ[name] for name in VARIABLES] == ["5", "8", "1", "gpu07", "19567"]
+        assert [os.environ[name] for name in OF_NODES] == ["2", "2"]
     assert calls == ["gloo", "end"]
 
 

@@ -35,7 +35,7 @@ class PhotographData(LightningDataModule):
         validation: benchmark folders, see `Benchmark`; None: no validation.
         scale: integer factor between LR and HR.
         crop_size_px: height and width of a training crop, in HR pixels.
-        batch_size: crops per device and iteration.
+        batch_size: crops per iteration, of all devices together.
         num_workers: processes that make crops; 0: the training process does it.
         seed: of crops and their order.
         max_iterations: number after the last iteration.
@@ -162,7 +162,7 @@ class PhotographData(LightningDataModule):
         batches = IterationBatches(
             first_iteration=cast("int", self.trainer.lightning_module.iteration),
             last_iteration=self._max_iterations,
-            batch_size=self._batch_size,
+            batch_size=self._batch_size // self.trainer.world_size,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
@@ -206,6 +206,7 @@ def _start_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader passes the 
     # Signals are the training process's to handle, also where a terminal or a scheduler sends them
     # to all processes: it ends its workers when it has saved. Should it not, they end themselves.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_S))
     # Workers are the parallelism, and threads of OpenCV do not survive a fork.
     cv2.setNumThreads(0)

@@ -5,10 +5,13 @@ from asrgan.engine.checkpoints import Checkpoints, Schedule, read_progress
 from asrgan.engine.directions import DIRECTIONS
 from asrgan.engine.hardware import (
     best_precision,
+    check_devices,
     gan_strategy,
+    is_on_gpu,
     keep_freed_memory,
     peak_memory_mib,
 )
+from asrgan.engine.launching import Launch, find_launch
 from asrgan.engine.loggers import (
     IterationLogger,
     MetricsTable,
@@ -23,12 +26,14 @@ from asrgan.engine.pruning import Pruning
 from asrgan.engine.rehearsal import Rehearsal
 from asrgan.engine.samples import Samples
 from asrgan.engine.super_resolution import Batch, Optimization, SuperResolution
+from asrgan.engine.watch import Watch
 
 __all__ = [
     "DIRECTIONS",
     "Batch",
     "Checkpoints",
     "IterationLogger",
+    "Launch",
     "MetricsTable",
     "Optimization",
     "Processes",
@@ -41,8 +46,12 @@ __all__ = [
     "SuperResolution",
     "TensorBoardLogger",
     "WandbLogger",
+    "Watch",
     "best_precision",
+    "check_devices",
+    "find_launch",
     "gan_strategy",
+    "is_on_gpu",
     "join_processes",
     "keep_freed_memory",
     "offline_runs",

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from asrgan.engine.directions import DIRECTIONS
 from asrgan.engine.loggers import IterationLogger
 from asrgan.engine.super_resolution import SuperResolution
-from asrgan.errors import DivergedError, InterruptedRunError, UserError
+from asrgan.errors import DivergedError, InterruptedRunError, PreemptedRunError, UserError
 from asrgan.files import atomic_path, remove_unfinished
 from asrgan.models import save_generator
 
@@ -86,9 +86,9 @@ class Checkpoints(Callback):
     """Writes ``last.ckpt``, ``best.ckpt`` and the averaged generator, each whole or not at all.
 
     A checkpoint that falls on a validated iteration is written after the validation, so that no
-    row of it is missing from a resumed run. Ctrl-C and SIGTERM let the iteration end, or the image
-    of a validation, save, and raise; a second one stops at once. An interrupted validation is the
-    first thing that a resumed run does.
+    row of it is missing from a resumed run. Ctrl-C, SIGTERM and SIGUSR1 let the iteration end, or
+    the image of a validation, save, and raise; a second one stops at once. An interrupted
+    validation is the first thing that a resumed run does.
 
     Args:
         output_dir: the run's folder.
@@ -182,7 +182,8 @@ class Checkpoints(Callback):
 
     def _stop(self, trainer: pl.Trainer, module: SuperResolution) -> NoReturn:
         self._save_last(trainer, module)
-        raise InterruptedRunError(
+        is_preempted = self._is_any(trainer, self._received == signal.SIGUSR1)
+        raise (PreemptedRunError if is_preempted else InterruptedRunError)(
             f"Stopped at iteration {module.iteration} of {self.schedule.max_iterations} and saved"
             f" {self.last_path}; the same command with resume=true goes on."
         )
@@ -239,7 +240,7 @@ class Checkpoints(Callback):
     # Signals
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over Ctrl-C and SIGTERM while an interrupted validation is made up for."""
+        """Takes over the signals while an interrupted validation is made up for."""
         del trainer, pl_module
         self._take_over_signals()
 
@@ -249,7 +250,7 @@ class Checkpoints(Callback):
         self._give_back_signals()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over Ctrl-C and SIGTERM."""
+        """Takes over Ctrl-C, SIGTERM and SIGUSR1."""
         del trainer, pl_module
         self._take_over_signals()
 
@@ -268,7 +269,7 @@ class Checkpoints(Callback):
             exception.args = (f"{exception} In any case {self._describe_last()}",)
 
     def _take_over_signals(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._earlier_handlers[number] = signal.signal(number, self._on_signal)
 
     def _give_back_signals(self) -> None:
@@ -283,10 +284,13 @@ class Checkpoints(Callback):
         self._received = number
 
     def _is_stopping(self, trainer: pl.Trainer) -> bool:
-        received = self._received is not None
+        return self._is_any(trainer, self._received is not None)
+
+    @staticmethod
+    def _is_any(trainer: pl.Trainer, is_here: bool) -> bool:
         if trainer.world_size == 1:
-            return received
-        return trainer.strategy.reduce_boolean_decision(received, all=False)
+            return is_here
+        return trainer.strategy.reduce_boolean_decision(is_here, all=False)
 
     # Its own state
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from asrgan.errors import UserError
 from asrgan.hardware import computes_bfloat16
 
 # Names and numbers of glibc's malloc.h.
@@ -27,15 +28,42 @@ def best_precision(
 
     Returns:
         A name Lightning knows.
+
+    Raises:
+        UserError: the hardware lacks the precision.
     """
-    if precision != "auto":
-        return precision
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    on_gpu = is_on_gpu(accelerator)
     has_bf16 = computes_bfloat16(torch.device("cuda" if on_gpu else "cpu"))
-    return "bf16-mixed" if has_bf16 else "32-true"
+    if precision == "auto":
+        return "bf16-mixed" if has_bf16 else "32-true"
+    if (precision == "bf16-mixed" and not has_bf16) or (precision == "16-mixed" and not on_gpu):
+        device, way_out = ("GPU", "16-mixed") if on_gpu else ("CPU", "auto")
+        raise UserError(
+            f"`trainer.precision` (={precision}): this {device} does not compute with it; try"
+            f" trainer.precision={way_out} or 32-true."
+        )
+    return precision
 
 
-def gan_strategy(strategy: str, *, devices: int | str, num_nodes: int) -> str:
+def check_devices(*, accelerator: str, devices: int) -> None:
+    """Refuses more GPUs than there are. A CPU is shared by any number of processes.
+
+    Raises:
+        UserError: names their number.
+    """
+    if is_on_gpu(accelerator) and devices > torch.cuda.device_count():
+        raise UserError(
+            f"`devices` (={devices}) must be at most {torch.cuda.device_count()}, the number of"
+            " GPUs of this machine."
+        )
+
+
+def is_on_gpu(accelerator: str) -> bool:
+    """Whether Lightning takes a GPU of this machine for the name of an accelerator."""
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def gan_strategy(strategy: str, *, devices: int, num_nodes: int) -> str:
     """``auto`` becomes DDP for more than one process.
 
     Each backward pass of a GAN leaves the other network's parameters unused, so DDP has to look
@@ -43,10 +71,10 @@ def gan_strategy(strategy: str, *, devices: int | str, num_nodes: int) -> str:
 
     Args:
         strategy: ``auto``, or one of Lightning's names, which is kept.
-        devices: per node, as Lightning takes it.
+        devices: per machine.
         num_nodes: machines.
     """
-    if strategy == "auto" and (num_nodes > 1 or str(devices) != "1"):
+    if strategy == "auto" and devices * num_nodes > 1:
         return "ddp_find_unused_parameters_true"
     return strategy
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
+
+from asrgan.engine.launching import translate_srun
 
 T = TypeVar("T")
 
@@ -62,18 +63,11 @@ def join_processes() -> Generator[Processes]:
     """Finds the other processes where torchrun, srun or another launcher has started several.
 
     torchrun's variables (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR``,
-    ``MASTER_PORT``) are the field's convention; srun's are translated into them. The processes
-    talk through gloo, which needs no GPU: they exchange rows, not pictures.
+    ``MASTER_PORT``) are the field's convention; see `translate_srun`. The processes talk through
+    gloo, which needs no GPU: they exchange rows, not pictures.
     """
     environment = os.environ
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "RANK" not in environment:
-        nodes = environment["SLURM_STEP_NODELIST"]
-        environment["RANK"] = environment["SLURM_PROCID"]
-        environment["WORLD_SIZE"] = environment["SLURM_STEP_NUM_TASKS"]
-        environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
-        environment.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes))
-        # Above the ports of the system, and another one for each job on a shared machine.
-        environment.setdefault("MASTER_PORT", str(15000 + int(environment["SLURM_JOB_ID"]) % 10000))
+    translate_srun(environment)
     count = int(environment.get("WORLD_SIZE", "1")) if "RANK" in environment else 1
     if count == 1:
         yield Processes()
