@@ -196,9 +196,9 @@ def poison() -> None:
     """One batch is not finite."""
     step = SuperResolution._step_generator
 
-    def poisoned(self: SuperResolution, sr_image: Tensor, hr_image: Tensor) -> None:
+    def poisoned(self: SuperResolution, sr_image: Tensor, hr_image: Tensor) -> Any:
         broken = hr_image * float("nan") if self.iteration == BATCH_OF_NAN else hr_image
-        step(self, sr_image, broken)
+        return step(self, sr_image, broken)
 
     SuperResolution._step_generator = poisoned
 
@@ -293,8 +293,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _reproducible(row: dict[str, Any]) -> dict[str, Any]:
-    """Without the speed, W&B's times, and its names of pictures."""
-    left_out = ("train/images_per_s", "_", "val/samples/path")
+    """Without speed and memory, W&B's times, and its names of pictures."""
+    left_out = ("train/images_per_s", "train/peak_memory_mib", "_", "val/samples/path")
     return {name: row[name] for name in sorted(row) if not name.startswith(left_out)}
 
 
