@@ -303,7 +303,9 @@ def test_a_killed_cell_goes_on_elsewhere_and_ends_as_a_plain_run_does(
     tmp_path: Path,
     photographs: Path,
     tiny: Sequence[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as here: sums depend on the number of threads
     cell = CellFolder(tmp_path / "out" / "variants" / "A" / "seed_1")
     killer = threading.Thread(target=kill_training, args=[cell])
     killer.start()

@@ -324,7 +324,8 @@ def test_the_cache_stays_within_its_bound_and_shards_are_fetched_once_a_pass(
     assert server.count("manifest.json") == 1
     fetched = [server.count(f"shard-{number:05d}.tar") for number in range(10)]
     assert min(fetched) >= 1
-    assert sum(fetched) <= 2 * 10 + 2  # two passes; at their seam some are wanted again
+    # Two passes; at their seam some are wanted again, and by a worker that falls behind.
+    assert sum(fetched) <= (2 + num_workers) * 10 + 2
 
 
 def test_what_lies_in_the_cache_is_not_fetched_again(
