@@ -48,8 +48,8 @@ SMALL = (
     "trainer.accelerator=cpu",
     "data.validation=null",
     "data.num_workers=0",
-    "max_iterations=40",
-    "trainer.log_every=20",
+    "max_iterations=12",
+    "trainer.log_every=6",
 )
 
 
