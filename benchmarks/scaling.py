@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,9 @@ from torch.multiprocessing.spawn import spawn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from asrgan.building import build_module
+from asrgan.building import build_rehearsal
 from asrgan.configuration import compose
 from asrgan.engine import Rehearsal
-from asrgan.metrics import Protocol
 
 CROP_SIZE_PX, BATCH_SIZE, ITERATIONS = 96, 16, 200_000  # of the A-SRGAN and SRGAN experiments
 GPUS_PER_NODE = 8
@@ -59,13 +57,7 @@ def count(experiment: str, batch_size: int) -> tuple[float, int, int]:
     if experiment != "srresnet_x4":
         overrides.append("loss.perceptual.network.weights=untrained")
     config = OmegaConf.create(compose("train", overrides))
-    module = build_module(
-        config,
-        module_class=partial(Rehearsal, precision="bf16-mixed"),
-        validation_names=[],
-        protocol=Protocol(scale=4, metrics=["psnr_y_db"]),
-        has_weights=False,
-    )
+    module = build_rehearsal(config, precision="bf16-mixed")
     with _Operations() as operations:
         module.peak_bytes(crop_size_px=CROP_SIZE_PX, batch_size=batch_size)
     return operations.count / 3, *gradient_bytes(module)  # it makes three iterations
@@ -168,13 +160,7 @@ def _step_s(folder: str, *overrides: str) -> float:
 def test(arguments: argparse.Namespace) -> None:
     """Compares the model with two processes of one thread each."""
     config = OmegaConf.create(compose("train", [*SMALL, "data.train=null"]))
-    module = build_module(
-        config,
-        module_class=partial(Rehearsal, precision="bf16-mixed"),
-        validation_names=[],
-        protocol=Protocol(scale=4, metrics=["psnr_y_db"]),
-        has_weights=False,
-    )
+    module = build_rehearsal(config, precision="bf16-mixed")
     sizes = list(gradient_bytes(module))
     queue: Queue[float] = multiprocessing.get_context("spawn").Queue()
     with tempfile.TemporaryDirectory() as folder:

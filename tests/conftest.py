@@ -1,15 +1,18 @@
 """What several tests need."""
 
+import logging
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from skimage import data
 
-from asrgan import train
+from asrgan import cli, train
 from asrgan.configuration import compose
 from asrgan.imaging import write_image
 from asrgan.models import SRGANGenerator, save_generator
@@ -30,6 +33,36 @@ TINY = (
     "trainer.precision=32-true",
     "trainer.accelerator=cpu",
 )
+
+
+class Result(NamedTuple):
+    """What a command leaves: its exit code and what it has written."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def asrgan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Result]:
+    """The command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["asrgan", *arguments])
+        code, handlers = 0, logging.getLogger().handlers[:]
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            logging.getLogger().handlers[:] = handlers  # Hydra's write to this test's stdout
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

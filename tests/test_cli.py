@@ -1,46 +1,16 @@
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 
 from asrgan import cli
 from asrgan.configuration import compose, quoted
 
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def asrgan(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Run:
-    """The command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["asrgan", *arguments])
-        code, handlers = 0, logging.getLogger().handlers[:]
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            logging.getLogger().handlers[:] = handlers  # Hydra's write to this test's stdout
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
+Run = Callable[..., Any]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])

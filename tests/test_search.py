@@ -2,10 +2,10 @@
 
 import csv
 import logging
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import optuna
 import pytest
@@ -13,7 +13,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from asrgan import cli
 from asrgan.subprocesses import Lock
 from hydra_plugins.asrgan_search import _distribution
 
@@ -22,43 +21,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
 LR = "optimizer.generator.lr"
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Search = Callable[..., Result]
+Search = Callable[..., Any]
 
 
 @pytest.fixture
-def search(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    photographs: Path,
-    tiny: Sequence[str],
-) -> Search:
+def search(asrgan: Callable[..., Any], photographs: Path, tiny: Sequence[str]) -> Search:
     """A search in this process, into a folder ``out``."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> Result:
-        data = [f"data.train={photographs}/train", f"data.validation={photographs}/Val"]
-        common = ["experiment=srresnet_x4", "size=small", *data, *tiny, "output_dir=out"]
-        plain = ["optimizer.generator_schedule=null", "validate_every=2", "max_iterations=4"]
-        given = ["asrgan", "train", "-m", "hydra/sweeper=optuna", *common, *plain, *words]
-        monkeypatch.setattr(sys, "argv", given)
-        code, handlers = 0, logging.getLogger().handlers[:]
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            logging.getLogger().handlers[:] = handlers
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
+    data = [f"data.train={photographs}/train", f"data.validation={photographs}/Val"]
+    common = ["experiment=srresnet_x4", "size=small", *data, *tiny, "output_dir=out"]
+    plain = ["optimizer.generator_schedule=null", "validate_every=2", "max_iterations=4"]
+    return partial(asrgan, "train", "-m", "hydra/sweeper=optuna", *common, *plain)
 
 
 def trials_of(folder: Path) -> list[dict[str, str]]:

@@ -1,24 +1,23 @@
 """`asrgan study` from a study's file to its tables."""
 
 import csv
-import logging
 import os
 import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from asrgan import cli, evaluate
+from asrgan import evaluate
 from asrgan.configuration import compose, studies_folder
 from asrgan.studies.folder import CellFolder, StudyFolder, StudyPlan
 
@@ -36,35 +35,13 @@ TOY: dict[str, Any] = {
 }
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def asrgan_study(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Run:
+def asrgan_study(asrgan: Run) -> Run:
     """`asrgan study` in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["asrgan", "study", *arguments])
-        code, handlers = 0, logging.getLogger().handlers[:]
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            logging.getLogger().handlers[:] = handlers
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
+    return partial(asrgan, "study")
 
 
 @pytest.fixture

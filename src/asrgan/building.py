@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from asrgan.engine import SuperResolution
+from asrgan.engine import Rehearsal, SuperResolution
 from asrgan.losses import PerceptualLoss
 from asrgan.metrics import Protocol
 from asrgan.models import load_weights
@@ -62,4 +63,20 @@ def build_module(
         on_nonfinite=config.on_nonfinite,
         nonfinite_limit=config.nonfinite_limit,
         channels_last=config.trainer.channels_last,
+    )
+
+
+def build_rehearsal(config: DictConfig, *, precision: str) -> Rehearsal:
+    """The same without content, to find what its steps hold and cost.
+
+    Args:
+        config: of `asrgan train`, resolved.
+        precision: of the training, by Lightning's name.
+    """
+    return build_module(
+        config,
+        module_class=partial(Rehearsal, precision=precision),
+        validation_names=[],
+        protocol=Protocol(scale=config.scale, metrics=["psnr_y_db"]),  # nothing is scored
+        has_weights=False,
     )

@@ -26,12 +26,12 @@ import itertools
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
+from asrgan.console import markdown_table
 from asrgan.errors import UserError
 from asrgan.hardware import find_device
 from asrgan.inference import (
@@ -108,9 +108,8 @@ def _forecast_enlargement(config: DictConfig) -> None:
 
 def _forecast_training(config: DictConfig) -> None:
     # Only here: Lightning's 300 MiB would be in the forecast of what `asrgan upscale` holds.
-    from asrgan.building import build_module
-    from asrgan.engine import Rehearsal, best_precision
-    from asrgan.metrics import Protocol
+    from asrgan.building import build_rehearsal
+    from asrgan.engine import best_precision, is_on_gpu
 
     for crop_size in config.crop_sizes_px:
         if crop_size < 1 or crop_size % config.scale:
@@ -120,8 +119,8 @@ def _forecast_training(config: DictConfig) -> None:
             )
     accelerator = config.trainer.accelerator
     precision = best_precision(config.trainer.precision, accelerator=accelerator)
-    is_on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    begun_bytes = 0 if is_on_gpu else held_bytes(torch.device("cpu"))
+    has_gpu = is_on_gpu(accelerator)
+    begun_bytes = 0 if has_gpu else held_bytes(torch.device("cpu"))
     rows = [
         {"crop": f"{crop_size} px", "batch": str(batch_size)}
         for crop_size in config.crop_sizes_px
@@ -132,13 +131,7 @@ def _forecast_training(config: DictConfig) -> None:
         perceptual.network.weights = "untrained"  # of the same size
     for recompute, column in ((False, "memory"), (True, "with trainer.recompute=true")):
         config.trainer.recompute = recompute
-        module = build_module(
-            config,
-            module_class=partial(Rehearsal, precision=precision),
-            validation_names=[],
-            protocol=Protocol(scale=config.scale, metrics=["psnr_y_db"]),  # nothing is scored
-            has_weights=False,
-        )
+        module = build_rehearsal(config, precision=precision)
         sizes = itertools.product(config.crop_sizes_px, config.batch_sizes)
         for row, (crop_size, batch_size) in zip(rows, sizes, strict=True):
             peak_bytes = module.peak_bytes(crop_size_px=crop_size, batch_size=batch_size)
@@ -148,7 +141,7 @@ def _forecast_training(config: DictConfig) -> None:
         config.experiment,
         config.scale,
         precision,
-        "a GPU" if is_on_gpu else "a CPU",
+        "a GPU" if has_gpu else "a CPU",
         config.optimizer.accumulate,
         _table(rows),
     )
@@ -230,12 +223,5 @@ def _duration(seconds: float) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Markdown, its columns aligned."""
     columns = list(rows[0])
-    lines = [dict(zip(columns, columns, strict=True)), *rows]
-    widths = {column: max(len(line[column]) for line in lines) for column in columns}
-    lines.insert(1, {column: "-" * width for column, width in widths.items()})
-    return "\n".join(
-        "| " + " | ".join(line[column].ljust(widths[column]) for column in columns) + " |"
-        for line in lines
-    )
+    return markdown_table([columns, *([row[c] for c in columns] for row in rows)]).rstrip()

@@ -17,7 +17,6 @@ Examples:
     asrgan export weights=... format=onnx output=half.onnx precision=float16
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from asrgan.errors import UserError
+from asrgan.files import file_digest
 from asrgan.models import SRGANGenerator, fold_norms, load_generator, read_metadata, save_generator
 from asrgan.provenance import describe_run
 
@@ -81,7 +81,7 @@ def _describe(weights: Path) -> dict[str, object]:
     is_own = weights.suffix.lower() == ".safetensors"
     return {
         "file": weights.name,
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": file_digest(weights),
         "recipe": read_metadata(weights)["recipe"] if is_own else None,
     }
 

@@ -1,6 +1,8 @@
 """Files that appear whole or not at all; what tells one set of files from another."""
 
+import csv
 import hashlib
+import io
 import os
 import re
 from collections.abc import Generator, Iterable
@@ -66,3 +68,20 @@ def listing_digest(folder: Path | str, paths: Iterable[Path]) -> str:
     listing = "".join(f"{name}\0{size}\0" for name, size in sizes)
     # A name need not be text.
     return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of a CSV file that may be growing.
+
+    A process killed in the middle of a write leaves a line without its end: not a row.
+    """
+    text = path.read_text(encoding="utf-8")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    rows = list(reader)
+    return list(reader.fieldnames or []), rows

@@ -29,13 +29,12 @@ Writes to output:
 """
 
 import logging
-import sys
 from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from tqdm import tqdm
 
+from asrgan.console import open_bar
 from asrgan.data import Preparation
 
 log = logging.getLogger(__name__)
@@ -69,13 +68,10 @@ def run(config: DictConfig, output_dir: Path) -> None:
 
 
 def _run(preparation: Preparation) -> None:
-    is_terminal = sys.stderr.isatty()
-    with tqdm(
+    with open_bar(
         total=preparation.num_photographs,
         initial=preparation.num_done,
         desc="preparing",
         unit="photograph",
-        dynamic_ncols=is_terminal,
-        mininterval=0.5 if is_terminal else 30,
     ) as bar:
         preparation.run(progress=bar.update)

@@ -24,6 +24,7 @@ PACKAGES = (
 _WITHOUT_RESULTS = (
     "__main__.py",
     "cli.py",
+    "console.py",
     "doctor.py",
     "export",
     "export.py",

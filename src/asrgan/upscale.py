@@ -33,7 +33,6 @@ command, or a full disk; 130: interrupted.
 
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Generator
@@ -43,8 +42,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from PIL import Image
-from tqdm import tqdm
 
+from asrgan.console import open_bar
 from asrgan.errors import FailedPicturesError, InterruptedRunError, UserError
 from asrgan.inference import parse_memory
 from asrgan.inference.jobs import (
@@ -127,19 +126,16 @@ def _enlarge_all(recipe: Recipe, config: DictConfig) -> None:
     jobs = find_jobs(config.input, folder, recipe, column=config.column)
     worker = _worker(recipe, config, output=config.output)
     start, network_s, megapixels = time.perf_counter(), 0.0, 0.0
-    is_terminal = sys.stderr.isatty()
     with (
         one_line_for_the_disk(config.output),
         Results(folder, recipe.described(), overwrite=config.overwrite) as results,
     ):
         remaining = results.remaining(jobs)
-        with tqdm(
+        with open_bar(
             total=len(jobs),
             initial=len(jobs) - len(remaining),
             desc="enlarging",
             unit="picture",
-            dynamic_ncols=is_terminal,
-            mininterval=0.5 if is_terminal else 30,
         ) as bar:
             for row in engine.run(remaining, replace(worker, recipe_id=results.recipe_id)):
                 results.add(row)

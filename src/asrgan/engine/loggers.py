@@ -1,7 +1,6 @@
 """Where values go: a CSV file always, W&B and TensorBoard when asked; all against one counter."""
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from asrgan.engine.directions import DIRECTIONS
 from asrgan.errors import UserError
-from asrgan.files import atomic_path
+from asrgan.files import atomic_path, read_table
 from asrgan.imaging import read_image
 
 # What an iteration can leave behind, in this order.
@@ -113,11 +112,8 @@ class MetricsTable(IterationLogger):
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and rows of a table, which hold names with a value only."""
-    # A process killed in the middle of a write leaves a line without its end: not a row.
-    text = path.read_text(encoding="utf-8")
-    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-    rows = [{name: value for name, value in row.items() if value} for row in reader]
-    return list(reader.fieldnames or []), rows
+    columns, rows = read_table(path)
+    return columns, [{name: value for name, value in row.items() if value} for row in rows]
 
 
 def _place(row: Mapping[str, object]) -> Place:

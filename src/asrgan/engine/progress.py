@@ -1,12 +1,12 @@
 """The progress bar of a training run."""
 
-import sys
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from tqdm import tqdm
 
+from asrgan.console import open_bar
 from asrgan.engine.super_resolution import SuperResolution
 
 
@@ -28,14 +28,11 @@ class Progress(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Opens the bar where the run goes on."""
         assert isinstance(pl_module, SuperResolution)
-        is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(
+        self._bar = open_bar(
             total=self.max_iterations,
             initial=pl_module.iteration,
             desc="training",
             unit="it",
-            dynamic_ncols=is_terminal,
-            mininterval=0.5 if is_terminal else 30,
             disable=not trainer.is_global_zero,
         )
 

@@ -278,8 +278,12 @@ class SuperResolution(pl.LightningModule):
     @property
     def _loss_scale(self) -> float:
         """What keeps float16's gradients from vanishing; 1 in all other precisions."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        return 1.0 if scaler is None else scaler.get_scale()
+        return 1.0 if self._scaler is None else self._scaler.get_scale()
+
+    @property
+    def _scaler(self) -> Any:
+        """Of float16's losses and gradients; None in all other precisions."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def _content_values(self, sr_image: Tensor, hr_image: Tensor) -> dict[str, Tensor]:
         return {name: loss(sr_image, hr_image) for name, loss in self.content_losses.items()}
@@ -293,9 +297,8 @@ class SuperResolution(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clips and reports the gradient's norm, unscaled."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            scaler.unscale_(optimizer)  # Lightning leaves it to fused optimizers
+        if self._scaler and getattr(optimizer, "_step_supports_amp_scaling", False):
+            self._scaler.unscale_(optimizer)  # Lightning leaves it to fused optimizers
         clip_norm = self.optimization.gradient_clip_norm
         is_written = (self.iteration + 1) % self.log_every == 0
         if clip_norm is None and not is_written:

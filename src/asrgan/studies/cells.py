@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from asrgan.files import remove_unfinished
+from asrgan.files import file_digest, remove_unfinished
 from asrgan.studies.folder import (
     EVALUATED_FILES,
     TRAINED_FILES,
@@ -22,7 +22,6 @@ from asrgan.studies.folder import (
     CellState,
     Step,
 )
-from asrgan.studies.identity import file_digest
 from asrgan.subprocesses import start_bound
 
 ASRGAN = (sys.executable, "-m", "asrgan")

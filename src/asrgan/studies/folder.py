@@ -41,8 +41,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from asrgan.errors import UserError
-from asrgan.files import atomic_path
-from asrgan.studies.identity import file_digest
+from asrgan.files import atomic_path, file_digest
 from asrgan.subprocesses import Lock
 
 T = TypeVar("T")

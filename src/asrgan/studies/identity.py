@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from asrgan.errors import UserError
-from asrgan.files import atomic_path
+from asrgan.files import atomic_path, file_digest
 
 _LENGTH = 16  # hexadecimal digits; a study has far fewer than 2**32 cells
 
@@ -64,12 +64,6 @@ def digest(content: object) -> str:
     """The same text for the same plain content, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Fingerprints:

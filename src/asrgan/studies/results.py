@@ -1,11 +1,9 @@
 """What the cells of a study have left: rows, curves, hours, memory."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from asrgan.files import atomic_path
+from asrgan.files import atomic_path, read_table
 from asrgan.metrics import METRICS
 from asrgan.studies.folder import CellFolder, CellState, StudyFolder
 from asrgan.studies.tables import Row, as_markdown, write_rows
@@ -112,6 +110,4 @@ def peak_memory_mib(cell: CellFolder) -> float | None:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The whole rows of a CSV file that may be growing."""
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    return list(csv.DictReader(io.StringIO(whole)))
+    return read_table(path)[1]

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from asrgan.console import markdown_table
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS
 from asrgan.studies.statistics import estimate_mean, paired_difference
@@ -171,11 +172,4 @@ def _table(lines: Mapping[str, Mapping[str, str]], *, order: Sequence[str]) -> s
     rows = [lines[name] for name in order if name in lines]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns, *([row.get(column, "") for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    cells.insert(1, ["-" * width for width in widths])
-    return "".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |\n"
-        for line in cells
-    )
+    return markdown_table(cells)

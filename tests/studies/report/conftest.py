@@ -10,10 +10,10 @@ import torch
 from skimage import data
 
 from asrgan.data import Benchmark
+from asrgan.files import file_digest
 from asrgan.imaging import write_image
 from asrgan.models import SRGANGenerator, save_generator
 from asrgan.studies.folder import Attempt, CellFolder, CellPlan, CellState, StudyFolder, StudyPlan
-from asrgan.studies.identity import file_digest
 from asrgan.studies.report import ImageScores, Run, StudyResults
 
 IMAGES = [("Five", f"image{number}") for number in range(5)] + [

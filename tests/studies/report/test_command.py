@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from asrgan import cli
+from asrgan.files import file_digest
 from asrgan.studies.folder import StudyFolder
-from asrgan.studies.identity import file_digest
 
 Report = Callable[..., tuple[int, str, str]]
 FILES = {

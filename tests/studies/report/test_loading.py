@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from asrgan.errors import UserError
+from asrgan.files import file_digest
 from asrgan.studies.folder import CellState, StudyFolder
-from asrgan.studies.identity import file_digest
 from asrgan.studies.report import Run, find, load_results, open_benchmarks, write_report
 
 Runs = Callable[[], list[Run]]

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from asrgan.errors import UserError
+from asrgan.files import file_digest
 from asrgan.imaging import IMAGE_SUFFIXES
 from asrgan.inference.upscaler import Attention
 from asrgan.pictures import FORMATS, PictureFormat
@@ -67,8 +68,7 @@ class Recipe:
 
     def described(self) -> dict[str, Any]:
         """Its values, and the digest of the weights, as plain values."""
-        digest = hashlib.sha256(Path(self.weights).read_bytes()).hexdigest()
-        return {**asdict(self), "weights_sha256": digest}
+        return {**asdict(self), "weights_sha256": file_digest(Path(self.weights))}
 
 
 def identity(description: dict[str, Any]) -> str:

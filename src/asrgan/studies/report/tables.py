@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asrgan.console import markdown_table
 from asrgan.metrics import METRICS
 from asrgan.studies.report.costs import RESULT_PX, Cost
 from asrgan.studies.report.results import ALL, StudyResults
@@ -141,20 +142,8 @@ def cost_cells(cost: Cost) -> dict[str, str]:
 
 def as_markdown(table: Table) -> str:
     """Lines with aligned columns."""
-    rows = [[c.replace("|", r"\|") for c in line] for line in [table.headings, *table.lines]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rules = [
-        "-" * width if side == "l" else "-" * (width - 1) + ":"
-        for side, width in zip(table.alignment, widths, strict=True)
-    ]
-    justify = {"l": str.ljust, "r": str.rjust}
-    columns = list(zip(table.alignment, widths, strict=True))
-    return "".join(
-        "| "
-        + " | ".join(justify[s](cell, w) for cell, (s, w) in zip(row, columns, strict=True))
-        + " |\n"
-        for row in [rows[0], rules, *rows[1:]]
-    )
+    lines = [[c.replace("|", r"\|") for c in line] for line in [table.headings, *table.lines]]
+    return markdown_table(lines, alignment=table.alignment)
 
 
 def as_latex(table: Table) -> str:
