@@ -348,7 +348,7 @@ def test_the_degradation_gets_the_sample_numbers_of_its_crops(fit: Callable[...,
     assert seen == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_the_average_is_of_parameters_and_leaves_spectral_vectors_of_unit_length(
+def test_the_average_follows_the_generator_from_the_first_iteration_on(
     fit: Callable[..., pl.Trainer],
 ):
     module = make_module(generator=make_generator(spectral_norm=True))
@@ -356,11 +356,6 @@ def test_the_average_is_of_parameters_and_leaves_spectral_vectors_of_unit_length
     fit(module, iterations=4, callbacks=(averages,))
     for name, parameter in module.averaged_generator.named_parameters():
         torch.testing.assert_close(parameter, averages.expected[name])
-    live = dict(module.generator.named_buffers())
-    for name, buffer in module.averaged_generator.named_buffers():
-        assert torch.equal(buffer, live[name])
-        if name.endswith((".u", ".v")):
-            assert buffer.norm() == pytest.approx(1)
 
 
 def sgd_run(fit: Callable[..., pl.Trainer], *, batch_size: int, accumulate: int) -> Parameters:

@@ -4,7 +4,8 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -18,9 +19,10 @@ def start_average(network: Network) -> Network:
 def update_average(average: nn.Module, network: nn.Module, *, decay: float) -> None:
     """Moves an average by one step towards the trained network.
 
-    Only parameters are averaged. Buffers are copied: batch norm's statistics are moving averages
-    already, and spectral norm's vectors must keep their unit length (an average of them is
-    shorter, the singular value comes out too small, and the network explodes).
+    Parameters are averaged, and batch norm's running mean and variance with them: those of the
+    trained network are of its last few batches, and of its weights instead of the average's.
+    Every other buffer is copied: spectral norm's vectors must keep their unit length (an average
+    of them is shorter, the singular value comes out too small, and the network explodes).
 
     Args:
         average: from ``start_average``; changed in place.
@@ -29,7 +31,18 @@ def update_average(average: nn.Module, network: nn.Module, *, decay: float) -> N
 
     Source: Karras et al. 2018 (Progressive Growing of GANs), section A.1.
     """
-    for averaged, parameter in zip(average.parameters(), network.parameters(), strict=True):
-        averaged.lerp_(parameter, 1 - decay)
+    averaged, trained = _averaged_tensors(average), _averaged_tensors(network)
+    get_ema_multi_avg_fn(decay)(averaged, trained, 0)
+    is_averaged = {id(tensor) for tensor in averaged}
     for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)
+        if id(kept) not in is_averaged:
+            kept.copy_(buffer)
+
+
+def _averaged_tensors(network: nn.Module) -> list[Tensor]:
+    tensors: list[Tensor] = list(network.parameters())
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+            statistics = (module.running_mean, module.running_var)
+            tensors += [tensor for tensor in statistics if tensor is not None]
+    return tensors
