@@ -246,6 +246,7 @@ def test_a_first_signal_lets_cells_save_and_a_second_ends_at_once(tmp_path: Path
     driver.start()
     wait_until(lambda: lines(stage, "starts.txt"))
     os.kill(driver.pid, signal.SIGINT)
+    wait_until(lambda: lines(stage, "signals.txt"))
     hold.unlink()
     driver.join()
     assert driver.exitcode == 0
@@ -256,9 +257,9 @@ def test_a_first_signal_lets_cells_save_and_a_second_ends_at_once(tmp_path: Path
     driver = fork.Process(target=run_all, args=[study])
     driver.start()
     wait_until(lambda: len(lines(stage, "starts.txt")) == 2)
-    for _ in range(2):
-        os.kill(driver.pid, signal.SIGTERM)
-        time.sleep(0.1)
+    os.kill(driver.pid, signal.SIGTERM)
+    wait_until(lambda: len(lines(stage, "signals.txt")) == 2)
+    os.kill(driver.pid, signal.SIGTERM)
     driver.join()
     assert driver.exitcode == 130
     hold.unlink()
@@ -268,18 +269,16 @@ def test_a_first_signal_lets_cells_save_and_a_second_ends_at_once(tmp_path: Path
 def test_a_study_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path):
     undisturbed = toy_study(tmp_path / "undisturbed")
     run_all(undisturbed, jobs=2)
-    study = toy_study(tmp_path / "killed", "step_s=0.03")
+    study = toy_study(tmp_path / "killed", "step_s=0.25")
     dice = random.Random(5)
     fork = multiprocessing.get_context("fork")
-    num_kills = 0
-    while num_kills < 5:
+    for _ in range(5):
         driver = fork.Process(target=run_all, args=[study], kwargs={"jobs": 2})
         driver.start()
         time.sleep(dice.uniform(0.05, 0.6))
-        if driver.exitcode is None:
-            os.kill(driver.pid, signal.SIGKILL)
-            num_kills += 1
+        driver.kill()
         driver.join()
+        assert driver.exitcode == -signal.SIGKILL  # it was still at work
     run_all(study, jobs=2)
     assert write_results(study) == write_results(undisturbed)
     assert read_results(study) == read_results(undisturbed)

@@ -29,7 +29,12 @@ def append(name: str, text: str) -> None:
 
 def train() -> None:
     asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+
+    def ask(number: int, _frame: object) -> None:
+        asked.append(number)
+        append("signals.txt", str(number))
+
+    signal.signal(signal.SIGTERM, ask)
     work_place = (folder / "work_place").open("w")
     fcntl.flock(work_place, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error if it is taken
     checkpoint = folder / "checkpoint.txt"
