@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from asrgan.data import Benchmark, Originals, open_benchmark, split_benchmark
@@ -84,7 +85,12 @@ def run(config: DictConfig, output_dir: Path) -> None:
         models = load_models(_as_list(config.models), scale=config.scale)
         requirements = _parse_requirements(config.require)
         metrics = _as_list(config.metrics) + [requirement.metric for requirement in requirements]
-        protocol = Protocol(scale=config.scale, metrics=metrics, niqe=config.niqe).to(device)
+        protocol = Protocol(
+            scale=config.scale,
+            metrics=metrics,
+            niqe=config.niqe,
+            feature_network=instantiate(config.feature_network),
+        ).to(device)
         benchmarks = open_benchmarks(
             _as_list(config.benchmarks),
             scale=config.scale,

@@ -1,5 +1,6 @@
 import socket
 from collections.abc import Callable
+from functools import cache as keep
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -16,7 +17,8 @@ from torchvision.models import vgg
 from asrgan.downloads import WeightsUnavailableError
 from asrgan.errors import UserError
 from asrgan.imaging import quantize
-from asrgan.metrics import DISTS, LPIPS
+from asrgan.metrics import DISTS, LPIPS, FeatureDistance
+from asrgan.models import VGG19Features
 
 Comparison = Callable[[Tensor, Tensor], Tensor]
 SQUEEZENET_FILE = "squeezenet1_1-b8a52dc0.pth"
@@ -80,11 +82,19 @@ def features(
     return backbones
 
 
+@keep
+def vgg19() -> VGG19Features:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return VGG19Features(weights="untrained")
+
+
 COMPARISONS: dict[str, Callable[[], Comparison]] = {
     "alex": lambda: LPIPS(network="alex"),
     "vgg": lambda: LPIPS(network="vgg"),
     "squeeze": lambda: LPIPS(network="squeeze"),
     "dists": DISTS,
+    "features": lambda: FeatureDistance(network=vgg19()),
 }
 each_comparison = pytest.mark.parametrize("name", COMPARISONS)
 
@@ -125,6 +135,17 @@ def test_lpips_equals_torchmetrics(network: str):
         quantize(SR), quantize(HR), net_type=network, normalize=True, reduction="none"
     )
     torch.testing.assert_close(LPIPS(network=network)(SR, HR), expected.double())
+
+
+def test_feature_distance_is_lpips_with_weights_of_one():
+    pictures = quantize(SR), quantize(HR)
+    expected = torch.zeros(len(SR))
+    for layer in ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_1"):
+        x, y = (vgg19()(picture, [layer])[layer] for picture in pictures)
+        cosine = F.cosine_similarity(x, y, dim=1)  # |a - b|^2 = 2 - 2 cos of unit vectors
+        expected += (2 - 2 * cosine).mean(dim=(1, 2))
+    distance = FeatureDistance(network=vgg19())(SR, HR)
+    torch.testing.assert_close(distance, expected.double(), rtol=1e-4, atol=1e-6)
 
 
 def reference_dists(features: nn.Sequential, one: Tensor, other: Tensor) -> Tensor:

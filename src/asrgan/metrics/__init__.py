@@ -6,13 +6,14 @@ from asrgan.metrics.consistency import consistency
 from asrgan.metrics.edges import ringing, ringing_map
 from asrgan.metrics.full_reference import ms_ssim_y, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from asrgan.metrics.naturalness import PristineModel, niqe, open_pristine_model
-from asrgan.metrics.perceptual import DISTS, LPIPS
+from asrgan.metrics.perceptual import DISTS, LPIPS, FeatureDistance
 from asrgan.metrics.protocol import METRICS, Metric, Protocol
 
 __all__ = [
     "DISTS",
     "LPIPS",
     "METRICS",
+    "FeatureDistance",
     "Metric",
     "PristineModel",
     "Protocol",

@@ -1,4 +1,4 @@
-"""LPIPS and DISTS: how different two pictures look, judged by a network.
+"""LPIPS, DISTS and feature distance: how different two pictures look, judged by a network.
 
 A large picture goes through the network in tiles. They are read with margins as wide as the network
 sees, so the features that count, and with them the values, are those of the whole picture.
@@ -30,6 +30,7 @@ _LPIPS_BACKBONES: dict[str, tuple[Any, Sequence[int]]] = {  # weights; stride of
     "vgg": (VGG16_Weights.DEFAULT, (1, 2, 4, 8, 16)),
     "squeeze": (SqueezeNet1_1_Weights.DEFAULT, (2, 4, 8, 16, 16, 16, 16)),
 }
+_VGG19_STRIDES = {"relu1_2": 1, "relu2_2": 2, "relu3_4": 4, "relu4_4": 8, "relu5_1": 16}
 _DISTS_STRIDES = (1, 1, 2, 4, 8, 16)
 _C1 = _C2 = 1e-6  # of DISTS, eq. 4
 
@@ -97,12 +98,48 @@ class LPIPS(_Comparison):
         self._heads = nn.ModuleList(head.model[-1] for head in lpips.lins)  # leaves dropout out
 
     def _compare(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
-        first, *others = self._stages
-        stages = (lambda image: first(self._normalize(2 * image - 1)), *others)
-        means = [Mean() for _ in stages]
-        for stage, x, y in _kept_features(stages, self._strides, sr_image, hr_image):
+        means = [Mean() for _ in self._stages]
+        for stage, x, y in _kept_features(self._features, self._strides, sr_image, hr_image):
             means[stage].add(self._heads[stage]((_unit(x) - _unit(y)).square()))
         return torch.cat([mean.value for mean in means], dim=1).sum(dim=1)
+
+    def _features(self, image: Tensor) -> Iterator[Tensor]:
+        features = self._normalize(2 * image - 1)
+        for stage in self._stages:
+            features = stage(features)
+            yield features
+
+
+class FeatureDistance(_Comparison):
+    """Distance of the features that a VGG-19 has of both pictures; 0 is equal, lower is better.
+
+    It is LPIPS with all of its learned weights 1 (there "uncalibrated"), for where only another
+    network's weights are at hand. Values of two networks do not compare. A generator whose
+    perceptual loss was of the same network is favoured.
+
+    Args:
+        network: takes pictures (N, 3, H, W) in [0, 1] and layer names, and returns feature maps
+            (N, C, h, w) by name; its layers are those of ``asrgan.models.VGG19Features``, to
+            ``relu5_1``.
+
+    Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
+    Metric", eq. 1 and section 3.
+    """
+
+    def __init__(self, *, network: nn.Module) -> None:
+        super().__init__()
+        self._network = network
+
+    def _compare(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
+        means = [Mean() for _ in _VGG19_STRIDES]
+        strides = tuple(_VGG19_STRIDES.values())
+        for stage, x, y in _kept_features(self._features, strides, sr_image, hr_image):
+            means[stage].add((_unit(x) - _unit(y)).square().sum(dim=1, keepdim=True))
+        return torch.cat([mean.value for mean in means], dim=1).sum(dim=1)
+
+    def _features(self, image: Tensor) -> Iterator[Tensor]:
+        features = self._network(image, tuple(_VGG19_STRIDES))
+        return (features[layer] for layer in _VGG19_STRIDES)
 
 
 class DISTS(_Comparison):
@@ -124,24 +161,26 @@ class DISTS(_Comparison):
         self._network = _open("DISTS", VGG16_Weights.DEFAULT, DISTSNetwork)
 
     def _compare(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
-        network = self._network
-        stages = (
-            nn.Identity(),  # the picture itself is the first map
-            lambda image: network.stage1((image - network.mean) / network.std),
-            *(network.stage2, network.stage3, network.stage4, network.stage5),
-        )
-        moments = [_Moments() for _ in stages]
-        for stage, x, y in _kept_features(stages, _DISTS_STRIDES, sr_image, hr_image):
+        moments = [_Moments() for _ in _DISTS_STRIDES]
+        for stage, x, y in _kept_features(self._features, _DISTS_STRIDES, sr_image, hr_image):
             moments[stage].add(x, y)
         textures, structures = (
             torch.cat(parts, dim=1)
             for parts in zip(*(of_map.similarities() for of_map in moments), strict=True)
         )
         texture_weights, structure_weights = (
-            weights.double().flatten() for weights in (network.alpha, network.beta)
+            weights.double().flatten() for weights in (self._network.alpha, self._network.beta)
         )
         similarity = (texture_weights * textures + structure_weights * structures).sum(dim=1)
         return 1 - similarity / (texture_weights.sum() + structure_weights.sum())
+
+    def _features(self, image: Tensor) -> Iterator[Tensor]:
+        network = self._network
+        yield image  # the first map is the picture itself
+        features = (image - network.mean) / network.std
+        for number in range(1, len(_DISTS_STRIDES)):
+            features = getattr(network, f"stage{number}")(features)
+            yield features
 
 
 class _Moments:
@@ -185,7 +224,7 @@ def _open(name: str, weights: Any, build: Callable[[], Any]) -> Any:
 
 
 def _kept_features(
-    stages: Iterable[Callable[[Tensor], Tensor]],
+    features: Callable[[Tensor], Iterable[Tensor]],
     strides: Sequence[int],
     sr_image: Tensor,
     hr_image: Tensor,
@@ -194,11 +233,11 @@ def _kept_features(
     height, width = hr_image.shape[-2:]
     for rows, columns in product(_tile_spans(height), _tile_spans(width)):
         x, y = (quantize(image[..., rows.read, columns.read]) for image in (sr_image, hr_image))
-        for number, (stage, stride) in enumerate(zip(stages, strides, strict=True)):
-            x, y = stage(x), stage(y)
+        maps = zip(strides, features(x), features(y), strict=True)
+        for number, (stride, x_map, y_map) in enumerate(maps):
             kept = (..., rows.kept(stride), columns.kept(stride))
-            if x[kept].numel():  # the last tile may be narrower than a stride
-                yield number, x[kept], y[kept]
+            if x_map[kept].numel():  # the last tile may be narrower than a stride
+                yield number, x_map[kept], y_map[kept]
 
 
 def _tile_spans(length: int) -> Iterator[Span]:

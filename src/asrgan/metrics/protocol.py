@@ -27,7 +27,7 @@ from asrgan.metrics.full_reference import (
     ssim_y,
 )
 from asrgan.metrics.naturalness import niqe, open_pristine_model
-from asrgan.metrics.perceptual import DISTS, LPIPS, NETWORK_MINIMUM_PX
+from asrgan.metrics.perceptual import DISTS, LPIPS, NETWORK_MINIMUM_PX, FeatureDistance
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,11 @@ _IN_ORDER = (
     _against_hr("lpips_vgg", "LPIPS 0.1, VGG-16", is_higher_better=False),
     _against_hr("lpips_squeeze", "LPIPS 0.1, SqueezeNet", is_higher_better=False),
     _against_hr("dists", "DISTS, pictures in their own size", is_higher_better=False),
+    _against_hr(
+        "feature_distance",
+        "distance of unit-length features, LPIPS without learned weights",
+        is_higher_better=False,
+    ),
     _without_hr(
         "consistency_db", "PSNR over RGB of SR reduced again to LR, dB", is_higher_better=True
     ),
@@ -115,13 +120,19 @@ class Protocol:
         metrics: keys of `METRICS`. One whose weights can be neither read nor downloaded is left out
             with a warning that names the file and its address.
         niqe: file of NIQE's pristine model; None: torch's cache, or downloaded into it.
+        feature_network: of `feature_distance`; see ``FeatureDistance``.
 
     Raises:
-        UserError: no or an unknown metric; a wrong file.
+        UserError: no or an unknown metric; a wrong file; `feature_distance` without its network.
     """
 
     def __init__(
-        self, *, scale: int, metrics: Sequence[str], niqe: str | Path | None = None
+        self,
+        *,
+        scale: int,
+        metrics: Sequence[str],
+        niqe: str | Path | None = None,
+        feature_network: nn.Module | None = None,
     ) -> None:
         unknown = [name for name in metrics if name not in METRICS]
         if isinstance(metrics, str) or unknown or not metrics:
@@ -130,6 +141,7 @@ class Protocol:
             )
         self._scale = scale
         self._niqe_file = niqe
+        self._feature_network = feature_network
         self.networks = nn.ModuleList()
         self._measures: dict[str, _Measure] = {}
         for name in METRICS:
@@ -164,7 +176,9 @@ class Protocol:
         ]
         for name in self.metrics:
             direction = "higher" if METRICS[name].is_higher_better else "lower"
-            lines.append(f"- {name}: {METRICS[name].definition}; {direction} is better")
+            network = self._feature_network if name == "feature_distance" else None
+            of_network = f" ({type(network).__name__})" if network else ""
+            lines.append(f"- {name}: {METRICS[name].definition}{of_network}; {direction} is better")
         lines += [f"- {name}: its weights are missing" for name in self.missing]
         return "\n".join(lines)
 
@@ -233,6 +247,14 @@ class Protocol:
                 return _Measure(partial(ms_ssim_y, border=scale), MS_SSIM_MINIMUM_PX + 2 * scale)
             case "dists":
                 return _Measure(self._keep(DISTS()), NETWORK_MINIMUM_PX)
+            case "feature_distance":
+                if self._feature_network is None:
+                    raise UserError(
+                        "the metric feature_distance needs a network; try asrgan evaluate"
+                        " 'feature_network={_target_: asrgan.models.VGG19Features, weights: null}'."
+                    )
+                distance = FeatureDistance(network=self._feature_network)
+                return _Measure(self._keep(distance), NETWORK_MINIMUM_PX)
             case "consistency_db":
                 return _Measure(partial(consistency, scale=scale))
             case "colour_shift":
