@@ -55,6 +55,15 @@ def loader() -> ModelLoader:
     return ModelLoader(registry=registry)
 
 
+def test_half_precision_is_read_to_float32(loader: ModelLoader, tmp_path: Path):
+    path = tmp_path / "half.safetensors"
+    save_generator(path, build("asrgan"), recipe={}, precision=torch.float16)
+    model = loader.load_from_file(path)
+    assert isinstance(model, ImageModelDescriptor)
+    image = torch.rand(1, 3, 11, 14)
+    torch.testing.assert_close(model(image), load_generator(path)(image).clamp(0, 1))
+
+
 @EVERY_VARIANT
 @pytest.mark.parametrize("is_folded", [False, True], ids=["trained", "exported"])
 def test_a_file_gives_the_same_pictures_in_spandrel(

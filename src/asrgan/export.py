@@ -4,6 +4,7 @@
 
 Spectral norm and batch norm are folded into the convolutions: the same pictures with fewer
 operations. The file says what it is: scale, architecture, which weights it was made from.
+precision=float16 halves it.
 
 safetensors   for asrgan itself, and for ComfyUI and others that load models through spandrel;
               these need the package asrgan[spandrel] and the call `asrgan.spandrel.register()`
@@ -21,6 +22,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 
 from asrgan.errors import UserError
@@ -44,7 +46,8 @@ def run(config: DictConfig, output_dir: Path) -> None:
         if config.format == "onnx":
             _save_onnx(output, generator, config.precision, recipe)
         else:
-            save_generator(output, fold_norms(generator), recipe=recipe)
+            precision = getattr(torch, config.precision)
+            save_generator(output, fold_norms(generator), recipe=recipe, precision=precision)
     except OSError as error:
         raise UserError(
             f"`output` (={output}) could not be written ({error.strerror or error})."
@@ -56,11 +59,6 @@ def _check(config: DictConfig, weights: Path, output: Path) -> None:
     for key, choices in {"format": _FORMATS, "precision": _PRECISIONS}.items():
         if config[key] not in choices:
             raise UserError(f"`{key}` (={config[key]}) must be one of: {', '.join(choices)}.")
-    if config.format != "onnx" and config.precision != "float32":
-        raise UserError(
-            f"`precision` (={config.precision}) is of an ONNX file; a safetensors file holds"
-            " float32."
-        )
     if output.suffix.lower() != f".{config.format}":
         raise UserError(
             f"`output` (={output}) must end in .{config.format}, as `format` says; try"

@@ -157,6 +157,36 @@ def test_a_saved_generator_comes_back_with_the_same_pictures(
     assert not loaded.architecture["spectral_norm"]
 
 
+@pytest.mark.parametrize("changes", [{}, ASRGAN])
+def test_half_precision_halves_the_kernels_and_keeps_the_vectors(
+    tmp_path: Path, changes: dict[str, Any]
+):
+    generator = build(**changes, num_features=32)
+    paths = [tmp_path / name for name in ("whole.safetensors", "half.safetensors")]
+    for path, precision in zip(paths, (torch.float32, torch.float16), strict=True):
+        save_generator(path, generator, recipe={}, precision=precision)
+    whole, half = map(load_file, paths)
+    for name, tensor in half.items():
+        if tensor.ndim < 2:
+            assert torch.equal(tensor, whole[name]), name
+        else:
+            assert torch.equal(tensor, whole[name].half()), name
+    assert paths[1].stat().st_size < 0.55 * paths[0].stat().st_size
+    loaded = load_generator(paths[1])
+    assert {t.dtype for t in loaded.state_dict().values()} <= {torch.float32, torch.int64}
+    assert 0 < difference(loaded, generator) < 2e-3  # of 11 bits
+
+
+def test_a_kernel_that_half_precision_cannot_hold_is_refused(tmp_path: Path):
+    generator = build()
+    generator.tail.weight.data[0, 0, 0, 0] = 7e4
+    with pytest.raises(
+        UserError, match=r"`tail\.weight` holds 7e\+04, too large for torch\.float16"
+    ):
+        save_generator(tmp_path / "g.safetensors", generator, recipe={}, precision=torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
 def test_saving_leaves_the_generator_and_the_folder_as_they_were(tmp_path: Path):
     generator = build(**ASRGAN).train()
     before = copy.deepcopy(generator.state_dict())

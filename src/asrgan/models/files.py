@@ -41,7 +41,11 @@ _SIGMA_TOLERANCE = 0.02
 
 
 def save_generator(
-    path: Path | str, generator: SRGANGenerator, *, recipe: Mapping[str, object]
+    path: Path | str,
+    generator: SRGANGenerator,
+    *,
+    recipe: Mapping[str, object],
+    precision: torch.dtype = torch.float32,
 ) -> None:
     """Writes a generator as safetensors, with all that is needed to use it again.
 
@@ -51,13 +55,19 @@ def save_generator(
         path: ends in ``.safetensors``; appears whole or not at all.
         generator: on any device.
         recipe: how it was trained, plain values which JSON can hold.
+        precision: of the kernels; ``torch.float16`` halves the file. Biases, slopes and batch
+            norm's statistics, which take little room, stay in float32.
 
     Raises:
+        UserError: a kernel holds values that the precision does not.
         OSError: the folder cannot be written, or the disk is full.
     """
     folded = copy.deepcopy(generator).cpu()
     fold_spectral_norm(folded)
-    state = {name: tensor.contiguous() for name, tensor in folded.state_dict().items()}
+    state = {
+        name: _rounded(tensor, precision, name=name).contiguous()
+        for name, tensor in folded.state_dict().items()
+    }
     description = {
         "generator": type(generator).__name__,
         "architecture": generator.architecture | _PLAIN,
@@ -68,6 +78,17 @@ def save_generator(
     with atomic_path(path) as temporary:
         # Not save_file: its error for a full disk is not an OSError.
         temporary.write_bytes(save(state, metadata=as_metadata(generator, recipe=recipe)))
+
+
+def _rounded(tensor: Tensor, precision: torch.dtype, *, name: str) -> Tensor:
+    """A kernel in another precision; vectors as they are."""
+    if tensor.ndim < 2:
+        return tensor
+    rounded = tensor.to(precision)
+    if tensor.isfinite().all() and not rounded.isfinite().all():
+        largest = f"{tensor.abs().max():.3g}"
+        raise UserError(f"`{name}` holds {largest}, too large for {precision}; keep float32.")
+    return rounded
 
 
 def as_metadata(generator: SRGANGenerator, *, recipe: Mapping[str, object]) -> dict[str, str]:
