@@ -1,6 +1,7 @@
 """What several tests need."""
 
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -12,8 +13,9 @@ import torch
 from omegaconf import OmegaConf
 from skimage import data
 
-from asrgan import cli, train
+from asrgan import cli, train, weights
 from asrgan.configuration import compose
+from asrgan.files import file_digest
 from asrgan.imaging import write_image
 from asrgan.models import SRGANGenerator, save_generator
 
@@ -118,6 +120,25 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pa
         return path
 
     return save
+
+
+@pytest.fixture
+def publish(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, Path], Path]:
+    """Lets a file come with asrgan under a name, and nothing else."""
+    folder = tmp_path_factory.mktemp("published")
+    monkeypatch.setattr(weights, "FOLDER", folder)
+    table = folder / weights.TABLE
+    table.write_text("", encoding="utf-8")
+
+    def copy(name: str, file: Path) -> Path:
+        path = Path(shutil.copy(file, folder / f"{name}.safetensors"))
+        with table.open("a", encoding="utf-8") as lines:
+            lines.write(f"{file_digest(path)}  {path.name}\n")
+        return path
+
+    return copy
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ BASE = {
     "pictures",
     "provenance",
     "subprocesses",
+    "weights",
 }
 TOPICS = {"data", "models", "losses", "metrics"}
 WORKINGS = {"engine", "inference"}

@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,14 @@ def test_the_forecast_is_of_the_network_that_the_row_names(
     assert as_it_is[2:5] == same[2:5]
     assert caplog.messages[-1].startswith("tiny.safetensors: x4, 2 blocks of 8 features, in ")
     assert "200x150 -> 800x600 px; no limit of memory" in caplog.messages[-1]
+
+
+def test_a_published_generator_is_named(
+    weights: Path, publish: Callable[[str, Path], Path], caplog: pytest.LogCaptureFixture
+):
+    publish("toy", weights)
+    assert len(table(Path("toy"), caplog, "size_px=20x10", "places=[trunk]")) > 2
+    assert caplog.messages[-1].startswith("toy: x4, 2 blocks of 8 features")
 
 
 def test_a_budget_too_small_says_what_is_enough(weights: Path, caplog: pytest.LogCaptureFixture):

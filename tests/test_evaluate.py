@@ -295,6 +295,29 @@ def test_runs_are_named_after_their_folders(
             evaluate.load_models(specifications, scale=4)
 
 
+def test_a_published_name_is_a_word_as_bicubic_is(
+    tmp_path: Path,
+    generator_file: Callable[[int], Path],
+    publish: Callable[[str, Path], Path],
+    tiny_weights: Callable[[int], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    publish("toy", tiny_weights(4))
+    monkeypatch.chdir(tmp_path)
+    models = evaluate.load_models(["bicubic", "toy", "other:toy"], scale=4)
+    assert list(models) == ["bicubic", "toy", "other"]
+    (tmp_path / "toy").mkdir()
+    shutil.copy(generator_file(4), tmp_path / "toy" / "generator.safetensors")
+    with caplog.at_level(logging.INFO):
+        models = evaluate.load_models(["toy", "run:./toy"], scale=4)
+    assert "`toy` is a name and no path; what is here is ./toy." in caplog.messages
+    published, run = (model for model in models.values() if isinstance(model, SRGANGenerator))
+    assert (published.architecture["output"], run.architecture["output"]) == ("tanh", "linear")
+    with pytest.raises(UserError, match=r"`tot` does not exist; .* published generator: toy"):
+        evaluate.load_models(["tot"], scale=4)
+
+
 def test_a_requirement_that_is_missed_ends_with_code_3_once_the_tables_are_written(
     tmp_path: Path, photographs: Path, originals: Path
 ):

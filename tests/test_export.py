@@ -2,6 +2,7 @@ import errno
 import hashlib
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ def test_half_precision_halves_the_file(tmp_path: Path, weights: Path):
     whole, half = (load_generator(tmp_path / f"{name}.safetensors") for name in ("whole", "half"))
     with torch.no_grad():
         torch.testing.assert_close(half(image), whole(image), rtol=2e-3, atol=2e-3)
+
+
+def test_a_published_generator_is_exported(
+    tmp_path: Path, weights: Path, publish: Callable[[str, Path], Path]
+):
+    publish("toy", weights)
+    run(tmp_path, "weights=toy", "format=safetensors", "output=plain.safetensors")
+    recipe = read_metadata(tmp_path / "plain.safetensors")["recipe"]
+    assert recipe["weights"]["file"] == "toy.safetensors"
+    assert recipe["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def test_an_onnx_file_is_compared_before_it_is_written(

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from asrgan.configuration import configuration_folder
+from asrgan.weights import published
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,6 +40,14 @@ def test_the_wheel_holds_every_study(installed: Path):
     }
     shipped = installed / "asrgan" / "experiments"
     assert {path.relative_to(shipped) for path in shipped.rglob("*.*")} == studies
+
+
+def test_the_wheel_holds_every_published_generator_with_its_card(installed: Path):
+    folder = Path("asrgan", "weights")
+    shipped = files_below(installed / folder)
+    assert shipped == {name for name in files_below(ROOT / "src" / folder) if "cache" not in name}
+    files = {f"{name}{suffix}" for name in published() for suffix in (".safetensors", ".md")}
+    assert shipped == {"__init__.py", "sha256sums.txt", *files}
 
 
 def test_the_wheel_holds_the_page_of_a_report_and_the_licences_of_its_scripts(installed: Path):

@@ -177,6 +177,22 @@ def test_the_commands_are_the_same_grid_as_plain_sweeps(
     assert config["generator"]["weights"] == start
 
 
+def test_a_published_generator_keeps_its_name_and_a_file_gets_its_folder(
+    asrgan_study: Run,
+    toy: Callable[..., list[str]],
+    tmp_path: Path,
+    tiny_weights: Callable[[int], Path],
+    publish: Callable[[str, Path], Path],
+):
+    publish("toy", tiny_weights(4))
+    words = toy(variants={"A": {"generator.weights": "toy"}, "B": {"generator.weights": "./toy"}})
+    result = asrgan_study("commands", *words)
+    assert result.code == 0, result.err
+    lines = [shlex.split(line) for line in result.out.splitlines()]
+    assert "generator.weights=toy" in lines[0]
+    assert f"generator.weights={tmp_path}/toy" in lines[1]
+
+
 @pytest.mark.parametrize("is_grid", [False, True], ids=["variants", "grid"])
 def test_what_an_agent_of_wandb_starts_is_a_cell(
     asrgan_study: Run,

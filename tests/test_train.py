@@ -341,6 +341,17 @@ def test_training_starts_from_the_weights_of_another_run(run_training: Train, tm
     torch.testing.assert_close(earlier.train()(image), later.train()(image), rtol=1e-3, atol=1e-3)
 
 
+def test_training_starts_from_a_published_generator(
+    run_training: Train, publish: Callable[[str, Path], Path], tmp_path: Path
+):
+    first = run_training(tmp_path / "first", "max_iterations=2")
+    publish("toy", first / "generator.safetensors")
+    still = ["optimizer.generator.lr=0", "optimizer.average_decay=0", "max_iterations=1"]
+    run = run_training(tmp_path / "run", "generator.weights=toy", *still)
+    kernels = [load_generator(r / "generator.safetensors").tail.weight for r in (first, run)]
+    assert torch.equal(*kernels)
+
+
 def test_training_works_without_validation(run_training: Train, tmp_path: Path):
     run = run_training(tmp_path / "run", "data.validation=null", "max_iterations=3")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]

@@ -1,11 +1,13 @@
 import csv
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from skimage import data
 from asrgan import upscale
 from asrgan.configuration import compose, quoted
 from asrgan.errors import FailedPicturesError, InterruptedRunError, UserError
+from asrgan.files import file_digest
 from asrgan.imaging import read_image, write_image
 from asrgan.inference import Upscaler
 from asrgan.inference.jobs import Worker
@@ -142,6 +145,33 @@ def test_one_picture_gets_the_name_asked_for(
     assert read_image(out).shape == (40, 48, 3)
     run(originals / "b.jpg", tmp_path / "folder")
     assert names(tmp_path / "folder") == ["b.jpg", "recipe.json", "results.csv"]
+
+
+def test_without_weights_and_output_a_published_generator_enlarges(
+    asrgan: Callable[..., Any],
+    tiny_weights: Callable[[int], Path],
+    publish: Callable[[str, Path], Path],
+    originals: Path,
+    tmp_path: Path,
+):
+    result = asrgan("upscale", f"input={originals}/b.jpg")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith(
+        "`srgan_x4` does not exist; check the path (none comes with asrgan).\n"
+    )
+    assert not (tmp_path / "upscaled").exists()
+    file = publish("srgan_x4", tiny_weights(4))
+    (tmp_path / "srgan_x4").mkdir()  # as a run may be called
+    result = asrgan("upscale", f"input={originals}/b.jpg", "device=cpu")
+    assert result.code == 0, result.err
+    assert result.out.startswith("Weights   srgan_x4\n")
+    assert read_image(tmp_path / "upscaled" / "b.jpg").shape == (80, 96, 3)
+    recipe = json.loads((tmp_path / "upscaled" / "recipe.json").read_text("utf-8"))["recipe"]
+    assert recipe["weights"] == "srgan_x4"
+    assert recipe["weights_sha256"] == file_digest(file)
+    publish("srgan_x4", tiny_weights(2))  # of another version of asrgan
+    result = asrgan("upscale", f"input={originals}/b.jpg", "device=cpu")
+    assert "were made with other weights (srgan_x4); name another `output`" in result.err
 
 
 def test_mistakes_are_found_before_any_work(

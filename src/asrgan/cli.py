@@ -44,7 +44,7 @@ Every verb:
 Examples:
   asrgan train experiment=srresnet_x4 size=small data.train=DIR data.validation=DIR output_dir=run
   asrgan evaluate 'models=[bicubic,run/generator.safetensors]' 'benchmarks=[DIR]'
-  asrgan upscale weights=run/generator.safetensors input=photos output=large scale_to=2000
+  asrgan upscale input=photos output=large scale_to=2000
   asrgan export weights=run/generator.safetensors format=onnx output=srgan.onnx
   asrgan doctor weights=run/generator.safetensors size=2000x1500
 

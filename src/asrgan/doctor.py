@@ -1,6 +1,6 @@
 """Say what a network or a training will need before it starts: memory, time, operations.
 
-  asrgan doctor weights=FILE size=WIDTHxHEIGHT [key=value ...]
+  asrgan doctor weights=FILE|NAME size=WIDTHxHEIGHT [key=value ...]
   asrgan doctor experiment=NAME [key=value ...]
 
 For a network the table has it as it is, without attention, and with attention in other places and
@@ -15,7 +15,7 @@ is what the process holds on a CPU, and what torch holds on a GPU. Besides, phot
 memory (data.cache_mib). Keys are those of `asrgan train`; no photographs and weights are needed.
 
 Examples:
-    asrgan doctor weights=generator.safetensors size=2000x1500
+    asrgan doctor weights=srgan_x4 size=2000x1500
     asrgan doctor weights=generator.safetensors size=4000x3000 memory=2GiB
     asrgan doctor weights=netG_epoch_4_100.pth size=500x375 places=[trunk] pool_sizes=[1,4]
     asrgan doctor experiment=asrgan_x4

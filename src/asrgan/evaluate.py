@@ -2,9 +2,11 @@
 
   asrgan evaluate 'models=[bicubic,FILE,NAME:FILE]' 'benchmarks=[DIR,DIR]' [key=value ...]
 
-A model is `bicubic`, a generator.safetensors, a .ckpt of `asrgan train`, a published SRGAN (.pth),
-or a folder that `asrgan train` wrote; `*` and `?` match several. Its name in the tables is what
-stands before the colon, else the file's stem; generator.safetensors is named after its folder.
+A model is `bicubic`, the name of a generator that comes with asrgan (`srgan_x4`), a
+generator.safetensors, a .ckpt of `asrgan train`, a published SRGAN (.pth), or a folder that `asrgan
+train` wrote; `*` and `?` match several. What is here and has the name of a published one is ./NAME.
+The name in the tables is what stands before the colon, else the file's stem; generator.safetensors
+is named after its folder.
 A benchmark is a folder; its name is the folder's. What it holds decides which columns follow:
   HR/ and LRx4/ of equal names    all metrics
   HR/, pictures, or hr:DIR        all metrics; LR is made from the pictures
@@ -63,6 +65,7 @@ from asrgan.studies import (
     summarize,
     write_rows,
 )
+from asrgan.weights import published
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +128,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
 
 
 def load_models(specifications: Sequence[str], *, scale: int) -> dict[str, Generator]:
-    """Opens ``bicubic``, ``FILE``, ``NAME:FILE`` and run folders; ``*`` and ``?`` match files.
+    """Opens ``bicubic``, published names, files and run folders; ``*`` and ``?`` match files.
 
     Returns:
         Name in the tables -> model.
@@ -151,12 +154,14 @@ def load_models(specifications: Sequence[str], *, scale: int) -> dict[str, Gener
     return models
 
 
-def _files_of(text: str) -> Iterator[tuple[str, str]]:
-    """Names and files that an entry of `models` stands for."""
+def _files_of(text: str) -> Iterator[tuple[str, str | Path]]:
+    """Names and files, or words, that an entry of `models` stands for."""
     name, separator, pattern = text.partition(":")
     if not separator or Path(text).exists():
         name, pattern = "", text
-    if pattern == "bicubic":
+    if pattern == "bicubic" or pattern in published():
+        if Path(pattern).exists():
+            log.info("`%s` is a name and no path; what is here is ./%s.", pattern, pattern)
         yield name or pattern, pattern
         return
     files = [Path(pattern)]
@@ -167,7 +172,7 @@ def _files_of(text: str) -> Iterator[tuple[str, str]]:
         raise UserError(f"`models`: {len(files)} files cannot all be named `{name}` ({text}).")
     for file in files:
         generator = file / _GENERATOR if file.is_dir() else file
-        yield name or _name_of(generator), str(generator)
+        yield name or _name_of(generator), generator
 
 
 def _is_model(file: Path) -> bool:

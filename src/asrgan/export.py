@@ -3,8 +3,8 @@
   asrgan export weights=FILE format=safetensors|onnx output=FILE [key=value ...]
 
 Spectral norm and batch norm are folded into the convolutions: the same pictures with fewer
-operations. The file says what it is: scale, architecture, which weights it was made from.
-precision=float16 halves it.
+operations. The file says what it is: scale, architecture, which weights it was made from. `weights`
+is a file or the name of a generator that comes with asrgan. precision=float16 halves the file.
 
 safetensors   for asrgan itself, and for ComfyUI and others that load models through spandrel;
               these need the package asrgan[spandrel] and the call `asrgan.spandrel.register()`
@@ -15,7 +15,7 @@ onnx          for ONNX Runtime, chaiNNer and others; input `lr_image` (batch, 3,
 Examples:
     asrgan export weights=runs/asrgan/generator.safetensors format=onnx output=asrgan_x4.onnx
     asrgan export weights=netG_epoch_4_100.pth format=safetensors output=srgan_x4.safetensors
-    asrgan export weights=... format=onnx output=half.onnx precision=float16
+    asrgan export weights=srgan_x4 format=onnx output=half.onnx precision=float16
 """
 
 import logging
@@ -29,6 +29,7 @@ from asrgan.errors import UserError
 from asrgan.files import file_digest
 from asrgan.models import SRGANGenerator, fold_norms, load_generator, read_metadata, save_generator
 from asrgan.provenance import describe_run
+from asrgan.weights import find_weights
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _PRECISIONS = ("float32", "float16")
 
 def run(config: DictConfig, output_dir: Path) -> None:
     """Exports as the configuration says, and tells where the file is."""
-    weights, output = Path(str(config.weights)), output_dir / str(config.output)
+    weights, output = find_weights(str(config.weights)), output_dir / str(config.output)
     _check(config, weights, output)
     generator = load_generator(weights)
     recipe = {"weights": _describe(weights), **describe_run()}

@@ -95,7 +95,7 @@ from asrgan.studies import (
     wandb_sweeps,
     write_results,
 )
-from asrgan.studies.definition import absolute
+from asrgan.studies.definition import absolute, absolute_weights
 from asrgan.studies.identity import FILES, digest
 from asrgan.studies.report import (
     WandbReport,
@@ -391,16 +391,17 @@ def _with_absolute_files(node: object) -> Any:
     """A definition in which files mean the same from any folder."""
     if isinstance(node, Mapping):
         return {
-            key: _absolute(value) if key in FILES else _with_absolute_files(value)
+            key: _absolute(value, key) if key in FILES else _with_absolute_files(value)
             for key, value in cast("Mapping[str, object]", node).items()
         }
     return node
 
 
-def _absolute(value: object) -> object:
+def _absolute(value: object, key: str) -> object:
     if isinstance(value, list):
-        return [_absolute(item) for item in cast("list[object]", value)]
-    return absolute(value) if isinstance(value, str) else value
+        return [_absolute(item, key) for item in cast("list[object]", value)]
+    make = absolute_weights if key == "generator.weights" else absolute
+    return make(value) if isinstance(value, str) else value
 
 
 def _typed_with_absolute_files(words: Sequence[str]) -> list[str]:
@@ -410,7 +411,7 @@ def _typed_with_absolute_files(words: Sequence[str]) -> list[str]:
     except HydraException as error:
         raise UserError(f"behind `--`: {' '.join(str(error).split())}") from error
     return [
-        as_override(override.key_or_group, _absolute(override.value()))
+        as_override(override.key_or_group, _absolute(override.value(), override.key_or_group))
         if override.key_or_group in FILES
         else word
         for override, word in zip(overrides, words, strict=True)

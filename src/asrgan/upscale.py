@@ -1,12 +1,15 @@
 """Enlarge pictures: one, a folder, or a list, of any size.
 
-  asrgan upscale weights=FILE input=PATH output=PATH [key=value ...]
+  asrgan upscale input=PATH [weights=FILE] [output=PATH] [key=value ...]
 
 `input` is a picture, a folder (nested; hidden files are left out), or a list of pictures: a text
 file with a path a line, or a CSV or Parquet table with a column `path` (column=NAME for another).
-`output` is a folder, which gets the structure of the input, or a file name for one picture.
+`output` is a folder, which gets the structure of the input (`upscaled`, unless another is named),
+or a file name for one picture. `weights` is a file or the name of a generator that comes with
+asrgan; a file of such a name is ./NAME. Without it, srgan_x4 enlarges.
 
 Examples:
+    asrgan upscale input=room.jpg
     asrgan upscale weights=generator.safetensors input=room.jpg output=room_x4.png
     asrgan upscale weights=generator.safetensors input=photos output=large scale_to=2000 memory=4GiB
     asrgan upscale weights=netG_epoch_4_100.pth input=list.csv output=large format=webp quality=90
@@ -167,6 +170,7 @@ def _engine(config: DictConfig) -> LocalEngine | RayEngine:
 def _worker(recipe: Recipe, config: DictConfig, *, output: str) -> Worker:
     """Checks what can be checked without the machine that will do the work."""
     scale = load_generator(recipe.weights).scale
+    log.info("Weights   %s", recipe.weights)
     if config.scale not in (None, scale):
         raise UserError(
             f"`weights` (={recipe.weights}) enlarge by {scale}, but `scale` is {config.scale};"

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def test_folders_mean_the_same_from_everywhere(monkeypatch: pytest.MonkeyPatch, 
     assert study.benchmarks == [f"{tmp_path}/Set5", f"lr:{tmp_path}/real"]
     assert study.references == ["bicubic", f"ours:{tmp_path}/g.pth", f"{tmp_path}/a/h.pth"]
     assert [model_name(text) for text in study.references] == ["bicubic", "ours", "h"]
+
+
+def test_a_published_generator_is_no_path(publish: Callable[[str, Path], Path], tmp_path: Path):
+    file = tmp_path / "g.safetensors"
+    file.write_text("weights", encoding="utf-8")
+    publish("toy", file)
+    study = Study.from_config(definition(references=["toy", "ours:toy", f"file:{tmp_path}/toy"]))
+    assert study.references == ["toy", "ours:toy", f"file:{tmp_path}/toy"]
+    assert [model_name(text) for text in study.references] == ["toy", "ours", "file"]
 
 
 def test_each_combination_of_a_grid_is_a_variant():

@@ -1,6 +1,6 @@
 """From a definition to cells, with a stand-in for Hydra."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from asrgan.errors import UserError
+from asrgan.files import file_digest
 from asrgan.studies.definition import Stage, Study
 from asrgan.studies.folder import Attempt, CellPlan, CellState, StudyFolder
 from asrgan.studies.identity import Fingerprints
@@ -275,6 +276,24 @@ def test_a_key_that_the_code_has_got_since_is_no_change_of_the_study(study: Stud
 def test_a_mistake_is_told(study: Study, tmp_path: Path, changes: dict[str, object], message: str):
     with pytest.raises(UserError, match=message):
         plan(replace(study, **changes), tmp_path / "out")
+
+
+def test_published_generators_are_known_by_their_content(
+    study: Study, tmp_path: Path, publish: Callable[[str, Path], Path]
+):
+    file = publish("toy", tmp_path / "published.pth")
+    start = {"generator.weights": "toy"}
+    study = replace(study, references=["toy"], variants={"A": start, "B": {}})
+    cells = plan(study, tmp_path / "out")
+    content = file_digest(file)[:16]
+    assert cells["references/toy"].data == {"references": content}
+    assert cells["references/toy"].evaluate[0] == "models=['toy:toy']"
+    variant = cells["variants/A/seed_1"]
+    assert variant.data["generator.weights"] == content
+    begin(tmp_path / "out", variant)
+    file.write_text("another one", encoding="utf-8")
+    with pytest.raises(UserError, match=r"A/seed_1 ran with other content of `generator.weights`"):
+        plan(study, tmp_path / "out")
 
 
 def test_trainings_leave_the_seed_of_a_stage_to_hydra(study: Study, tmp_path: Path):

@@ -26,6 +26,7 @@ from asrgan.models import (
     load_generator,
     read_metadata,
 )
+from asrgan.weights import find_weights
 
 Attention = Literal["whole", "window"]
 PrecisionName = Literal["auto", "bfloat16", "float32"]
@@ -333,7 +334,7 @@ def _unknown(kind: str) -> UserError:
 
 def _trained_px(path: Path | str) -> int:
     """Side of the LR crops that a file's recipe trained with."""
-    recipe = read_metadata(path)["recipe"] if Path(path).suffix == ".safetensors" else {}
+    recipe = read_metadata(path)["recipe"] if find_weights(path).suffix == ".safetensors" else {}
     try:
         config = recipe["config"]
         return config["data"]["crop_size_px"] // config["scale"]

@@ -21,6 +21,7 @@ from asrgan.files import atomic_path
 from asrgan.models.blocks import ResidualBlock, UpsampleBlock
 from asrgan.models.generator import SRGANGenerator
 from asrgan.models.spectral import exact_singular_value, fold_spectral_norm
+from asrgan.weights import find_weights, published
 
 GENERATORS = {"SRGANGenerator": SRGANGenerator}
 
@@ -119,7 +120,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     """What ``save_generator`` wrote beside the weights.
 
     Args:
-        path: a ``.safetensors`` file.
+        path: a ``.safetensors`` file, or a published name.
 
     Returns:
         ``format``, ``generator`` (the class), ``architecture`` (its arguments, as trained),
@@ -128,7 +129,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, damaged, not asrgan's, or of a newer asrgan.
     """
-    path = _existing(path)
+    path = _existing(find_weights(path))
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA_KEY)
@@ -152,14 +153,15 @@ def load_generator(path: Path | str) -> SRGANGenerator:
     """A generator ready for use: plain weights, float32, in eval mode, on the CPU.
 
     Args:
-        path: ``.safetensors`` of ``save_generator``, a checkpoint of ``asrgan train`` (its
-            averaged generator), or published SRGAN weights, recognised by their names and shapes:
-            with a PReLU or a batch norm at the trunk's end, with or without batch counters.
+        path: the name of a generator that comes with asrgan (``srgan_x4``); ``.safetensors`` of
+            ``save_generator``; a checkpoint of ``asrgan train`` (its averaged generator); or
+            published SRGAN weights, recognised by their names and shapes: with a PReLU or a batch
+            norm at the trunk's end, with or without batch counters.
 
     Raises:
         UserError: the file is missing, damaged, unsafe to read, or holds something else.
     """
-    path = Path(path)
+    path = find_weights(path)
     try:
         return _load(path)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -247,8 +249,16 @@ def read_pickle(path: Path | str) -> dict[str, Any]:
 def _existing(path: Path | str) -> Path:
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"The weights file `{path}` does not exist; check the path.")
+        raise UserError(f"The weights file `{path}` does not exist; check the path{_names(path)}.")
     return path
+
+
+def _names(path: Path) -> str:
+    """What else may have been meant by a word."""
+    if path.name != str(path) or path.suffix:
+        return ""
+    names = ", ".join(published())
+    return f", or take a published generator: {names}" if names else " (none comes with asrgan)"
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from asrgan.data import split_benchmark
 from asrgan.errors import UserError
+from asrgan.weights import published
 
 Overrides = Mapping[str, object]
 """Keys and values of ``asrgan train``: ``{"experiment": "srgan_x4", "generator.pool_size": 4}``."""
@@ -148,6 +149,11 @@ def absolute(path: object) -> str:
     return text if "://" in text else os.path.abspath(text)  # noqa: PTH100 - resolve() follows links
 
 
+def absolute_weights(weights: str) -> str:
+    """The same of a generator's file; a published name is no path."""
+    return weights if weights in published() else absolute(weights)
+
+
 def _absolute_benchmark(text: str) -> str:
     kind, folder = split_benchmark(text)
     return f"{kind}:{absolute(folder)}" if kind else absolute(folder)
@@ -155,7 +161,7 @@ def _absolute_benchmark(text: str) -> str:
 
 def _absolute_model(specification: str) -> str:
     name, separator, file = specification.rpartition(":")
-    return name + separator + (file if file == "bicubic" else absolute(file))
+    return name + separator + (file if file == "bicubic" else absolute_weights(file))
 
 
 def _named_variants(

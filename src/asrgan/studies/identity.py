@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asrgan.errors import UserError
 from asrgan.files import atomic_path, file_digest
+from asrgan.weights import find_weights
 
 _LENGTH = 16  # hexadecimal digits; a study has far fewer than 2**32 cells
 
@@ -86,7 +87,7 @@ class Fingerprints:
         """The fingerprint of a file, or of all visible files below a folder and their names there.
 
         Args:
-            path: of the file or folder.
+            path: of the file or folder, or the name of a published generator.
             key: of the configuration, for messages.
 
         Raises:
@@ -94,7 +95,7 @@ class Fingerprints:
         """
         if path not in self._told:
             try:
-                self._told[path] = self._read(Path(path), key)
+                self._told[path] = self._read(find_weights(path), key)
             except OSError as error:
                 raise UserError(f"`{key}` (={path}) cannot be read: {error.strerror}.") from error
         return self._told[path]

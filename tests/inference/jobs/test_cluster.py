@@ -40,8 +40,11 @@ def jobs(tmp_path: Path) -> list[Job]:
 
 
 @pytest.fixture
-def worker(tiny_weights: Callable[[int], Path], tmp_path: Path) -> Worker:
-    recipe = Recipe(str(tiny_weights(2)))
+def worker(
+    tiny_weights: Callable[[int], Path], publish: Callable[[str, Path], Path], tmp_path: Path
+) -> Worker:
+    publish("toy", tiny_weights(2))  # here; the actors know nothing of it
+    recipe = Recipe("toy")
     return Worker(recipe, recipe_id="id", output=f"{tmp_path}/out", memory=None, device="cpu")
 
 

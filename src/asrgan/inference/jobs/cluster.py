@@ -17,6 +17,7 @@ from asrgan.inference.jobs.listing import Job
 from asrgan.inference.jobs.local import LocalEngine
 from asrgan.inference.jobs.results import Result
 from asrgan.inference.jobs.worker import Worker
+from asrgan.weights import find_weights
 
 _NUM_LOST_TASKS = 2  # with their actors, until a task is given up
 _NUM_ROUNDS = 2  # jobs that failed are tried once more
@@ -111,7 +112,9 @@ class RayEngine:
             {"jobs": json.dumps([asdict(job) for job in jobs[start : start + jobs_per_task]])}
             for start in range(0, len(jobs), jobs_per_task)
         ]
-        weights = ray.put(Path(worker.recipe.weights).read_bytes())
+        file = find_weights(worker.recipe.weights)
+        worker = replace(worker, recipe=replace(worker.recipe, weights=str(file)))
+        weights = ray.put(file.read_bytes())
         rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             _Actor,
             fn_constructor_args=(worker, [weights], self.cpus_per_actor),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from asrgan.errors import UserError
@@ -11,6 +11,7 @@ from asrgan.files import file_digest
 from asrgan.imaging import IMAGE_SUFFIXES
 from asrgan.inference.upscaler import Attention
 from asrgan.pictures import FORMATS, PictureFormat
+from asrgan.weights import find_weights
 
 _BITS = (8, 16)
 _QUALITY = range(1, 101)
@@ -21,7 +22,7 @@ class Recipe:
     """How originals become pictures.
 
     Args:
-        weights: the generator's file.
+        weights: the generator's file, or its published name.
         scale_to: length of the long side in px; None: the network's scale.
         format: a name in `FORMATS`; None: as the original.
         quality: 1 to 100 of JPEG and WebP; None: the least loss.
@@ -68,7 +69,7 @@ class Recipe:
 
     def described(self) -> dict[str, Any]:
         """Its values, and the digest of the weights, as plain values."""
-        return {**asdict(self), "weights_sha256": file_digest(Path(self.weights))}
+        return {**asdict(self), "weights_sha256": file_digest(find_weights(self.weights))}
 
 
 def identity(description: dict[str, Any]) -> str:
