@@ -16,6 +16,7 @@ BASE = {
     "imaging",
     "pictures",
     "provenance",
+    "searches",
     "subprocesses",
     "weights",
 }

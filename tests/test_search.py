@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from asrgan.searches import write_place
 from asrgan.subprocesses import Lock
 from hydra_plugins.asrgan_search import _distribution
 
@@ -100,7 +101,9 @@ def test_a_pruner_ends_a_trial_after_a_validation(search: Search, tmp_path: Path
         assert file.read().splitlines()[-1].startswith("2,")
 
 
-def test_several_objectives_have_a_pareto_front(search: Search, tmp_path: Path):
+def test_several_objectives_have_a_pareto_front_and_a_report(
+    search: Search, asrgan: Callable[..., Any], tmp_path: Path
+):
     objectives = "hydra.sweeper.objectives=[psnr_y_db,content_loss]"
     result = search(f"{LR}=tag(log,interval(1e-5,1e-1))", objectives, "hydra.sweeper.num_trials=3")
     assert result.code == 0, result.err
@@ -110,6 +113,14 @@ def test_several_objectives_have_a_pareto_front(search: Search, tmp_path: Path):
     for row, own in zip(rows, scores, strict=True):
         is_beaten = any(o != own and o[0] >= own[0] and o[1] >= own[1] for o in scores)
         assert row["is_best"] == str(not is_beaten)
+    report = asrgan("study", "report", "out")
+    assert report.code == 0, report.err
+    best = [row["trial"] for row in rows if row["is_best"] == "True"]
+    assert report.out.splitlines()[0].endswith(f"on the Pareto front: {', '.join(best)}.")
+    assert {path.name for path in (tmp_path / "out" / "report").iterdir()} == {
+        "report.html",
+        "report.md",
+    }
     other = search(f"{LR}=interval(0,1)", "hydra.sweeper.objectives=[psnr_y_db]")
     assert other.code == 2
     assert "have been ['psnr_y_db', 'content_loss']; keep them" in other.err
@@ -166,6 +177,38 @@ def test_a_mistake_is_one_line_before_anything_is_trained(
     assert message in result.err
     assert result.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["status"], "`out` holds a search; try asrgan study report out."),
+        (["report", "wandb=me/sr"], "`wandb` (=me/sr) takes a study; "),
+        (["report"], "search.db` is gone, and with it all trials."),
+    ],
+    ids=" ".join,
+)
+def test_what_a_search_cannot_tell_is_one_line(
+    asrgan: Callable[..., Any], tmp_path: Path, words: list[str], message: str
+):
+    write_place(tmp_path / "out", storage=None, name="search")
+    result = asrgan("study", words[0], "out", *words[1:])
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_storage_that_cannot_be_read_is_one_line(asrgan: Callable[..., Any], tmp_path: Path):
+    write_place(tmp_path / "out", storage=f"sqlite:///{tmp_path}/other.db", name="search")
+    result = asrgan("study", "report", "out")
+    assert result.code == 2
+    assert "the storage of `" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_nobody_else_reads_where_the_storage_is(tmp_path: Path):
+    write_place(tmp_path, storage="mysql://me:secret@db/search", name="search")
+    assert (tmp_path / "search.json").stat().st_mode & 0o077 == 0
 
 
 def test_a_folder_belongs_to_one_search(search: Search, tmp_path: Path):

@@ -22,6 +22,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asrgan.errors import UserError
+from asrgan.searches import PLACE
 
 Config = DictConfig | ListConfig
 Task = Callable[[DictConfig, Path], None]
@@ -173,7 +174,12 @@ def study_arguments(words: Sequence[str]) -> list[str]:
         raise UserError("a study is a sweep of its own; leave out --multirun.")
     action, name = (*leading, None, None)[:2]
     definition: dict[Any, Any] = {}
-    if name is not None:
+    if name is not None and (Path(name) / PLACE).is_file():
+        if action != "report":
+            raise UserError(f"`{name}` holds a search; try asrgan study report {name}.")
+        definition = {"name": Path(name).resolve().name}
+        overrides.append(as_override("output_dir", name))
+    elif name is not None:
         folder = _find_study(name)
         definition = _load_study(folder / "study.yaml")
         definition = {"name": folder.resolve().name, **definition}

@@ -3,7 +3,7 @@
   asrgan study run NAME|DIR [key=value ...] [-- key=value ...]
   asrgan study check|commands|sweep NAME|DIR ...
   asrgan study status|sync NAME|DIR
-  asrgan study report NAME|DIR [report.pictures=N] [wandb=ENTITY/PROJECT]
+  asrgan study report NAME|DIR|SEARCH [report.pictures=N] [wandb=ENTITY/PROJECT]
 
 NAME is a study of experiments/, DIR a folder with a study.yaml, or one that a study wrote: it knows
 everything that was given before. What follows -- goes to each `asrgan train`.
@@ -13,7 +13,8 @@ everything that was given before. What follows -- goes to each `asrgan train`.
             a finished cell is never done again, and a new seed or variant is all that is added.
   check     which cells there are; finds what is wrong, and runs nothing
   status    where each cell stands
-  report    the answer so far: statistics over seeds and pictures, and a page to look at
+  report    the answer so far: statistics over seeds and pictures, and a page to look at; of a
+            folder that hydra/sweeper=optuna has filled: the best trials, what matters, all trials
   sync      sends to W&B what its logger has kept offline
   commands  the same grid as plain `asrgan train -m ...` lines
   sweep     the same as files for `wandb sweep`, in sweep/
@@ -77,6 +78,7 @@ from asrgan.errors import IncompleteStudyError, InterruptedRunError, UserError
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS, Protocol
 from asrgan.provenance import code_version, git_commit
+from asrgan.searches import PLACE, load_search, write_trials
 from asrgan.studies import (
     Agenda,
     CellFolder,
@@ -106,6 +108,7 @@ from asrgan.studies.report import (
     parse_project,
     shown_runs,
     write_report,
+    write_search_report,
 )
 from asrgan.studies.watch import count, show, shown
 
@@ -193,6 +196,9 @@ def _show_status(config: DictConfig, folder: StudyFolder) -> None:
 
 
 def _report(config: DictConfig, folder: StudyFolder) -> None:
+    if (folder.folder / PLACE).exists():
+        _report_search(config, folder.folder)
+        return
     results = load_results(folder)
     settings, scale = config.report, results.scale
     if settings.pictures < 0:
@@ -227,6 +233,16 @@ def _report(config: DictConfig, folder: StudyFolder) -> None:
         wandb_report.write(report / "wandb_report.json")
         address = wandb_report.send()
         log.info("%-12s%s", "W&B", address or f"{report / 'wandb_report.json'}, not sent")
+
+
+def _report_search(config: DictConfig, folder: Path) -> None:
+    if config.wandb is not None:
+        raise UserError(f"`wandb` (={config.wandb}) takes a study; `{folder}` holds a search.")
+    search, report = load_search(folder), folder / "report"
+    write_trials(folder / "trials.csv", search)
+    log.info("%s", write_search_report(search, report, name=folder.name))
+    log.info("%-12s%s", "Page", report / "report.html")
+    log.info("%-12s%s, %s", "Tables", report / "report.md", folder / "trials.csv")
 
 
 def _check_begun(folder: StudyFolder) -> None:

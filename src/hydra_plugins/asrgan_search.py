@@ -1,11 +1,10 @@
 """``hydra/sweeper=optuna``: a search for good overrides. Hydra looks for sweepers in this place."""
 
-import csv
 import importlib.util
 import io
-import json
 import logging
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -28,7 +27,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from asrgan.configuration import as_override, cause_of
 from asrgan.errors import DivergedError, InterruptedRunError, PrunedError, UserError
-from asrgan.files import atomic_path
+from asrgan.searches import (
+    FAILURE,
+    FOLDER,
+    OBJECTIVES,
+    Search,
+    read_search,
+    storage_url,
+    trial_folder,
+    write_place,
+    write_private,
+    write_trials,
+)
 from asrgan.subprocesses import Lock
 
 if TYPE_CHECKING:  # Hydra imports this module whenever it starts
@@ -39,9 +49,6 @@ if TYPE_CHECKING:  # Hydra imports this module whenever it starts
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
-
-_FOLDER = "folder"  # a trial's attribute: where it is trained
-_FAILURE = "failure"  # another: why it failed
 
 
 class OptunaSweeper(Sweeper):
@@ -195,13 +202,13 @@ class OptunaSweeper(Sweeper):
             directions=directions,
             load_if_exists=True,
         )
-        earlier = study.user_attrs.get("objectives", self.objectives)
+        earlier = study.user_attrs.get(OBJECTIVES, self.objectives)
         if earlier != self.objectives:
             raise UserError(
                 f"`hydra.sweeper.objectives` (={self.objectives}) of this search have been"
                 f" {earlier}; keep them, or take another hydra.sweeper.study_name."
             )
-        study.set_user_attr("objectives", self.objectives)
+        study.set_user_attr(OBJECTIVES, self.objectives)
         if study.trials:
             sampler.reseed_rng()  # else it would propose again what it proposed first
         return study
@@ -217,14 +224,15 @@ class OptunaSweeper(Sweeper):
         from optuna.storages import get_storage
         from optuna.trial import TrialState
 
-        url = self.storage or _sqlite_url(self.folder / "search.db")
+        url = self.storage or storage_url(self.folder)
         storage = get_storage(url)
         study = self._open(storage, directions)
+        write_place(self.folder, storage=self.storage, name=self.study_name)
         unfinished = [
             trial
             for trial in study.get_trials(states=[TrialState.RUNNING])
             # In a storage of our own they are ours, wherever the folder has been before.
-            if self.storage is None or trial.user_attrs.get(_FOLDER) == str(self.folder)
+            if self.storage is None or trial.user_attrs.get(FOLDER) == str(self.folder)
         ]
         while True:
             batch, unfinished = unfinished[: self.num_jobs], unfinished[self.num_jobs :]
@@ -252,7 +260,7 @@ class OptunaSweeper(Sweeper):
                 f"this search has had another space ({' '.join(str(error).split())}); keep it, or"
                 " take another hydra.sweeper.study_name."
             ) from error
-        trial.set_user_attr(_FOLDER, str(self.folder))
+        trial.set_user_attr(FOLDER, str(self.folder))
         return study.get_trials()[trial.number]
 
     def _train(
@@ -267,7 +275,7 @@ class OptunaSweeper(Sweeper):
         assert self.launcher is not None
         jobs: list[list[str]] = []
         for trial in trials:
-            place = self.folder / _subdir(trial.number) / "search.json"
+            place = trial_folder(self.folder, trial.number) / "trial.json"
             self._describe(place, url, trial.number)
             subdir = f"hydra.sweep.subdir={place.parent.name}"
             words = [*fixed, *_words(trial.params), "resume=true", subdir]
@@ -293,9 +301,7 @@ class OptunaSweeper(Sweeper):
             "objective": self.objectives[0],
             "pruner": OmegaConf.to_container(self.pruner) if is_pruned else None,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_private(path, content)
 
     def _tell(
         self, study: "Study", storage: "BaseStorage", trial: "FrozenTrial", result: JobReturn
@@ -318,7 +324,7 @@ class OptunaSweeper(Sweeper):
             text = " ".join(str(failure).split())
             reason = text if type(failure) is UserError else f"{kind}: {text}"
         else:
-            scores = last_scores(self.folder / _subdir(trial.number) / "metrics.csv")
+            scores = last_scores(trial_folder(self.folder, trial.number) / "metrics.csv")
             values = [scores.get(name, math.nan) for name in self.objectives]
             if not all(map(math.isfinite, values)):
                 reason = f"{', '.join(self.objectives)} ended at {', '.join(map(str, values))}"
@@ -326,7 +332,7 @@ class OptunaSweeper(Sweeper):
             trial_id = storage.get_trial_id_from_study_id_trial_number(
                 storage.get_study_id_from_name(self.study_name), trial.number
             )
-            storage.set_trial_user_attr(trial_id, _FAILURE, reason)
+            storage.set_trial_user_attr(trial_id, FAILURE, reason)
             self._end(study, trial.number, state=TrialState.FAIL)
             log.warning("Trial %d failed: %s", trial.number, reason)
             return
@@ -348,51 +354,27 @@ class OptunaSweeper(Sweeper):
     def _scores(self, values: Sequence[float]) -> str:
         return ", ".join(f"{n} {v:.6g}" for n, v in zip(self.objectives, values, strict=True))
 
-    def _write(self, study: "Study") -> None:
+    def _write(self, study: "Study") -> Search:
         """Writes ``trials.csv``."""
-        trials = study.get_trials()
-        best = _best(study)
-        keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
-        head = ["trial", "state", "is_best", *self.objectives, *keys, _FOLDER, _FAILURE]
-        with (
-            atomic_path(self.folder / "trials.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(head)
-            for trial in trials:
-                values = trial.values or [None] * len(self.objectives)
-                folder = Path(trial.user_attrs.get(_FOLDER, "")) / _subdir(trial.number)
-                writer.writerow(
-                    [
-                        trial.number,
-                        trial.state.name.lower(),
-                        trial.number in best,
-                        *values,
-                        *(trial.params.get(key) for key in keys),
-                        folder,
-                        trial.user_attrs.get(_FAILURE),
-                    ]
-                )
+        search = read_search(study)
+        write_trials(self.folder / "trials.csv", search)
+        return search
 
     def _conclude(self, study: "Study") -> None:
-        self._write(study)
-        best, trials = _best(study), study.get_trials()
-        states = [trial.state.name.lower() for trial in trials]
-        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        log.info("%d trials: %s", len(trials), counts)
-        if not best:
-            reasons = [t.user_attrs[_FAILURE] for t in trials if _FAILURE in t.user_attrs]
+        search = self._write(study)
+        log.info("%d trials: %s", len(search.trials), search.count())
+        if not search.best:
+            reasons = [trial.failure for trial in search.trials if trial.failure is not None]
             last = f"; the last: {reasons[-1]}" if reasons else ""
             raise UserError(f"no trial came to its end{last}")
         log.info("%s", "Best:" if len(self.objectives) == 1 else "Pareto front:")
-        for number in best:
-            trial = trials[number]
-            words = " ".join(_words(trial.params))
-            log.info("Trial %d: %s: %s", number, self._scores(trial.values), words)
+        for trial in search.best:
+            words = " ".join(trial.overrides)
+            log.info("Trial %d: %s: %s", trial.number, self._scores(trial.values), words)
         log.info("%-12s%s", "Table", self.folder / "trials.csv")
+        log.info("%-12s%s", "Report", shlex.join(["asrgan", "study", "report", str(self.folder)]))
         if self.storage is None:
-            log.info("%-12s%s", "Storage", _sqlite_url(self.folder / "search.db"))
+            log.info("%-12s%s", "Storage", storage_url(self.folder))
 
 
 def _distribution(key: str, override: Override) -> "BaseDistribution":
@@ -427,17 +409,6 @@ def _words(params: Mapping[str, object]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items()]
 
 
-def _subdir(number: int) -> str:
-    return f"trial_{number}"
-
-
-def _sqlite_url(path: Path) -> str:
-    from sqlalchemy import URL
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return URL.create("sqlite", database=str(path)).render_as_string()
-
-
 def _error_of(result: JobReturn) -> BaseException | None:
     try:
         with redirect_stderr(io.StringIO()):  # Hydra repeats the overrides there
@@ -445,14 +416,3 @@ def _error_of(result: JobReturn) -> BaseException | None:
     except Exception as error:  # whatever the training raised
         return cause_of(error)
     return None
-
-
-def _best(study: "Study") -> list[int]:
-    """Numbers of the best trial, or of those on the Pareto front."""
-    from optuna.trial import TrialState
-
-    if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
-        return []
-    if len(study.directions) == 1:
-        return [study.best_trial.number]
-    return [trial.number for trial in study.best_trials]

@@ -1,8 +1,10 @@
-"""A small study with everything a report shows."""
+"""A small study with everything a report shows, and a browser for its page."""
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,3 +238,52 @@ def study(
         )
     )
     return study
+
+
+@pytest.fixture(scope="module")  # its event loop would be in the way of others
+def browser() -> Iterator[Any]:
+    """The system's Chromium."""
+    names = ("chromium", "chromium-browser", "chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("there is no Chromium; apt install chromium")
+    reason = "playwright is not installed"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
+    with sync_api.sync_playwright() as playwright:
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium refuses one to root
+        browser = playwright.chromium.launch(executable_path=program, args=sandbox)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page; whatever it complains about, or fetches, fails the test in the end."""
+    faults: list[str] = []
+    contexts: list[Any] = []
+
+    def open_page(path: Path, *, width: int = 1280, scheme: str = "light") -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith("data:") or request.url == path.as_uri()
+                else faults.append(request.url)
+            ),
+        )
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]", state="attached")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []

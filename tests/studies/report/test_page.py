@@ -1,10 +1,7 @@
 """The page, driven in a real browser."""
 
-import importlib.util
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,28 +12,9 @@ import pytest
 from asrgan.data import Benchmark
 from asrgan.studies.report import Run, StudyResults, find, make_examples, write_report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt install chromium"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("playwright") is None, reason="playwright is not installed"
-    ),
-]
-
 Open = Callable[..., Any]
 MakeResults = Callable[..., StudyResults]
 EVERY = '[...document.querySelectorAll("{}")].map((element) => {})'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium refuses one to root
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -66,39 +44,6 @@ def report(
     folder = tmp_path_factory.mktemp("report")
     write_report(find(make_results(full_runs()), seed=1), folder, examples=examples)
     return folder / "report.html"
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Open]:
-    """Opens a page; whatever it complains about, or fetches, fails the test in the end."""
-    faults: list[str] = []
-    contexts: list[Any] = []
-
-    def open_page(path: Path, *, width: int = 1280, scheme: str = "light") -> Any:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("console", lambda message: faults.append(message.text))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith("data:") or request.url == path.as_uri()
-                else faults.append(request.url)
-            ),
-        )
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", state="attached")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def texts(page: Any, selector: str) -> list[str]:

@@ -42,6 +42,43 @@ def render_page(
         curves: quantity -> recipe -> band.
         examples: pictures.
     """
+    own = [c for c in comparisons if (c.benchmark, c.metric) == (ALL, results.metric)]
+    axis = _half_axis(own, smallest=results.difference)
+    statuses = [run.status for run in results.runs]
+    grouped: dict[str, list[SummaryLine]] = {}
+    for line in summary:
+        grouped.setdefault(line.benchmark, []).append(line)
+    return render(
+        "study.html.jinja",
+        results=results,
+        metric=METRICS[results.metric],
+        metrics=[METRICS[name] for name in results.metrics],
+        answer=answer,
+        own=own,
+        forests={c.variant: _forest(c, axis) for c in own},
+        ticks=_ticks(axis),
+        matters=50 * results.difference / axis,
+        styles=styles(results),
+        summary=grouped,
+        found={(c.benchmark, c.variant, c.metric): effect_word(c) for c in comparisons},
+        costs={model: cost_cells(cost) for model, cost in costs.items()},
+        result_px=RESULT_PX,
+        counts={status: statuses.count(status) for status in dict.fromkeys(statuses)},
+        seeds=list(
+            dict.fromkeys(r.seed for r in shown_runs(results).values() if r.seed is not None)
+        ),
+        examples=[example_data(example, results) for example in examples],
+        data=page_data(results, summary=summary, curves=curves, examples=examples),
+    )
+
+
+def render(template: str, **values: object) -> str:
+    """A page as text, with all that it needs.
+
+    Args:
+        template: in ``page/``.
+        values: that it shows; ``data`` is what its scripts get.
+    """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -56,36 +93,8 @@ def render_page(
         "name_of": name_of,
         "p_value": p_value_text,
     }
-    own = [c for c in comparisons if (c.benchmark, c.metric) == (ALL, results.metric)]
-    axis = _half_axis(own, smallest=results.difference)
-    statuses = [run.status for run in results.runs]
-    grouped: dict[str, list[SummaryLine]] = {}
-    for line in summary:
-        grouped.setdefault(line.benchmark, []).append(line)
-    return environment.get_template("report.html.jinja").render(
-        results=results,
-        metric=METRICS[results.metric],
-        metrics=[METRICS[name] for name in results.metrics],
-        answer=answer,
-        own=own,
-        forests={c.variant: _forest(c, axis) for c in own},
-        ticks=_ticks(axis),
-        matters=50 * results.difference / axis,
-        ink=INK,
-        hues=HUES,
-        styles=styles(results),
-        summary=grouped,
-        found={(c.benchmark, c.variant, c.metric): effect_word(c) for c in comparisons},
-        costs={model: cost_cells(cost) for model, cost in costs.items()},
-        result_px=RESULT_PX,
-        counts={status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        seeds=list(
-            dict.fromkeys(r.seed for r in shown_runs(results).values() if r.seed is not None)
-        ),
-        examples=[example_data(example, results) for example in examples],
-        data=page_data(results, summary=summary, curves=curves, examples=examples),
-        assets={path.name: path.read_text(encoding="utf-8") for path in _FOLDER.glob("**/*.*")},
-    )
+    assets = {path.name: path.read_text(encoding="utf-8") for path in _FOLDER.glob("**/*.*")}
+    return environment.get_template(template).render(ink=INK, hues=HUES, assets=assets, **values)
 
 
 @dataclass(frozen=True, kw_only=True)

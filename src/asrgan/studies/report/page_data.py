@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from asrgan.metrics import METRICS
+from asrgan.metrics import METRICS, Metric
 from asrgan.studies.report.curves import Band, health_panels, validation_columns
 from asrgan.studies.report.effects import SeedMean
 from asrgan.studies.report.examples import AttentionLayer, CropExample, shown_runs
@@ -55,15 +55,7 @@ def page_data(
     return {
         "baseline": results.baseline,
         "metric": results.metric,
-        "metrics": {
-            name: {
-                "label": label(metric),
-                "unit": "dB" if is_in_db(metric) else "",
-                "digits": metric.digits,
-                "higher": metric.is_higher_better,
-            }
-            for name, metric in METRICS.items()
-        },
+        "metrics": {name: metric_data(metric) for name, metric in METRICS.items()},
         "styles": styles(results),
         "curves": {
             column: {m: _band(curves[column][m]) for m in variants if m in curves[column]}
@@ -74,6 +66,16 @@ def page_data(
         "means": means,
         "versions": _names(examples, results),
         "examples": [_facts(example, results) for example in examples],
+    }
+
+
+def metric_data(metric: Metric) -> dict[str, Any]:
+    """What the scripts know of a metric."""
+    return {
+        "label": label(metric),
+        "unit": "dB" if is_in_db(metric) else "",
+        "digits": metric.digits,
+        "higher": metric.is_higher_better,
     }
 
 
@@ -112,11 +114,11 @@ def styles(results: StudyResults) -> dict[str, dict[str, str]]:
 def _mean(mean: SeedMean) -> list[float | None]:
     """The mean, and the ends of its interval where there is one."""
     ends = [] if mean.low is None or mean.high is None else [mean.low, mean.high]
-    return _rounded([mean.mean, *ends])
+    return rounded([mean.mean, *ends])
 
 
 def _band(band: Band) -> list[list[float | None]]:
-    return [_rounded(part) for part in (band.iterations, band.mean, band.low, band.high)]
+    return [rounded(part) for part in (band.iterations, band.mean, band.low, band.high)]
 
 
 def _names(examples: Sequence[CropExample], results: StudyResults) -> list[dict[str, str]]:
@@ -185,10 +187,11 @@ def _webp(picture: NDArray[np.uint8], *, quality: int | None = None) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _rounded(values: Iterable[float]) -> list[float | None]:
+def rounded(values: Iterable[float]) -> list[float | None]:
+    """Five digits of each; null where one is no number."""
     return [_round(value) for value in values]
 
 
 def _round(value: float) -> float | None:
-    """Five digits: more cannot be seen. What is no number is null in JSON."""
+    """Five digits: more cannot be seen. JSON knows no other numbers than finite ones."""
     return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -1,26 +1,6 @@
-// Curves, health and trade-off, drawn by Observable Plot once they come into sight.
+// Curves, health and trade-off of a study.
 {
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-
-  function lazily(figure, draw) {
-    let isDrawn = false;
-    let width = 0;
-    const redraw = () => {
-      isDrawn = true;
-      width = figure.clientWidth;
-      figure.replaceChildren(draw(width));
-    };
-    const observer = new IntersectionObserver(
-      (entries) => entries.some((entry) => entry.isIntersecting) && !isDrawn && redraw(),
-      { rootMargin: "300px" },
-    );
-    observer.observe(figure);
-    new ResizeObserver(() => isDrawn && Math.abs(figure.clientWidth - width) > 1 && redraw()).observe(figure);
-    addEventListener("beforeprint", redraw);
-    const refresh = () => isDrawn && redraw();
-    onVisibility.push(refresh);
-    return refresh;
-  }
 
   // A line for each variant, dashed further for the second column of a panel.
   function curves(columns, { width, height, log, title, label }) {
@@ -134,40 +114,6 @@
     );
   }
 
-  // Moves labels that lie on each other, or leave the picture, to the nearest free place.
-  function spread(plot) {
-    requestAnimationFrame(() => {
-      const frame = plot.getBoundingClientRect();
-      const boxOf = (element) => element.getBoundingClientRect();
-      const taken = [...plot.querySelectorAll("[aria-label=dot] circle")].map(boxOf);
-      for (const label of plot.querySelectorAll("[aria-label=text] text")) {
-        const { x, y, width, height } = boxOf(label);
-        const places = [0, -1, 1, -2, 2, -3, 3].flatMap((line) => [
-          [0, line],
-          [-width - 18, line],
-        ]);
-        const free = places
-          .map(([dx, line]) => new DOMRect(x + dx, y + line * height * 0.9, width, height))
-          .find(
-            (box) =>
-              box.left > frame.left + 50 &&
-              box.right < frame.right &&
-              taken.every(
-                (other) =>
-                  box.right < other.left ||
-                  box.left > other.right ||
-                  box.bottom < other.top + 1 ||
-                  box.top > other.bottom - 1,
-              ),
-          );
-        if (!free) continue;
-        label.style.translate = `${free.x - x}px ${free.y - y}px`;
-        taken.push(free);
-      }
-    });
-    return plot;
-  }
-
   const tradeoff = find("tradeoff-chart");
   if (tradeoff) {
     const [across, up, pictures] = ["x", "y", "benchmark"].map((part) => find(`tradeoff-${part}`));
@@ -185,82 +131,19 @@
       const means = data.means[pictures?.value ?? benchmarks[0]];
       const rows = Object.entries(means)
         .filter(([model, values]) => values[x] && values[y] && (!isVariant(model) || isShown(model)))
-        .map(([model, values]) => ({ model, color: data.styles[model].color, x: values[x], y: values[y] }));
-      const scale = (metric, arrow) => {
-        const { label, unit, higher } = data.metrics[metric];
-        return {
-          label: `${label}${unit && `, ${unit}`} (better ${arrow})`,
-          reverse: !higher,
-          labelArrow: "none",
-          nice: true,
-          grid: true,
-          inset: 14,
-          tickSize: 0,
-          ticks: 6,
-        };
-      };
-      // The Pareto front: what no other recipe equals in both and beats in one.
-      const beats = (metric, one, two) => (data.metrics[metric].higher ? one > two : one < two);
-      const dominates = (one, two) =>
-        !beats(x, two.x[0], one.x[0]) &&
-        !beats(y, two.y[0], one.y[0]) &&
-        (beats(x, one.x[0], two.x[0]) || beats(y, one.y[0], two.y[0]));
-      const front = rows
-        .filter((row) => !rows.some((other) => dominates(other, row)))
-        .sort((one, two) => one.x[0] - two.x[0]);
+        .map(([model, values]) => ({
+          label: model,
+          tip:
+            `${model}\n${data.metrics[x].label} ${format(values[x][0], x)}\n` +
+            `${data.metrics[y].label} ${format(values[y][0], y)}`,
+          color: data.styles[model].color,
+          x: values[x],
+          y: values[y],
+        }));
+      const front = paretoFront(rows, x, y);
       find("tradeoff-front").textContent =
-        `No other is better in both: ${front.map((row) => row.model).join(", ")}.`;
-      const stroke = { stroke: "color", strokeOpacity: 0.45, strokeWidth: 1.5 };
-      return spread(
-        Plot.plot({
-          width,
-          height: clamp(width * 0.55, 300, 480),
-          marginLeft: 58,
-          marginBottom: 40,
-          marginRight: 24,
-          style: { background: "none", fontSize: "12px" },
-          ariaLabel: "Recipes by two metrics",
-          x: { ...scale(x, "\u2192"), ticks: clamp(width / 110, 3, 8) },
-          y: scale(y, "\u2191"),
-          color: { type: "identity" },
-          marks: [
-            Plot.lineY(front, {
-              x: (row) => row.x[0],
-              y: (row) => row.y[0],
-              stroke: "var(--muted)",
-              strokeDasharray: "2 4",
-            }),
-            Plot.ruleY(
-              rows.filter((row) => row.x[1] != null),
-              { y: (row) => row.y[0], x1: (row) => row.x[1], x2: (row) => row.x[2], ...stroke },
-            ),
-            Plot.ruleX(
-              rows.filter((row) => row.y[1] != null),
-              { x: (row) => row.x[0], y1: (row) => row.y[1], y2: (row) => row.y[2], ...stroke },
-            ),
-            Plot.dot(rows, { x: (row) => row.x[0], y: (row) => row.y[0], r: 5, fill: "color" }),
-            Plot.text(rows, {
-              x: (row) => row.x[0],
-              y: (row) => row.y[0],
-              text: "model",
-              dx: 9,
-              textAnchor: "start",
-              fill: "currentColor",
-              stroke: "var(--surface)",
-              strokeWidth: 4,
-            }),
-            Plot.tip(
-              rows,
-              Plot.pointer({
-                x: (row) => row.x[0],
-                y: (row) => row.y[0],
-                title: (row) =>
-                  `${row.model}\n${data.metrics[x].label} ${format(row.x[0], x)}\n${data.metrics[y].label} ${format(row.y[0], y)}`,
-              }),
-            ),
-          ],
-        }),
-      );
+        `No other is better in both: ${front.map((row) => row.label).join(", ")}.`;
+      return plotTradeoff(rows, front, { x, y, width, title: "Recipes by two metrics" });
     });
     for (const select of [across, up, pictures]) select?.addEventListener("change", refresh);
   }
