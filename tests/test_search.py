@@ -179,6 +179,21 @@ def test_a_mistake_is_one_line_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_objective_without_its_weights_is_told_before_anything_is_trained(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    objectives = ["hydra.sweeper.objectives=[lpips_alex]", "trainer.metrics=[lpips_alex]"]
+    result = search(f"{LR}=interval(0,1)", *objectives)
+    assert result.code == 2
+    assert "(=['lpips_alex']): lpips_alex cannot be computed without its weights" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -161,6 +161,7 @@ class OptunaSweeper(Sweeper):
         from optuna.study import StudyDirection
 
         from asrgan.engine import DIRECTIONS
+        from asrgan.metrics import METRICS, Protocol
 
         for key in ("num_trials", "num_jobs"):
             if getattr(self, key) < 1:
@@ -188,6 +189,12 @@ class OptunaSweeper(Sweeper):
                 )
         if not self.objectives:
             raise UserError("`hydra.sweeper.objectives` names none; try [psnr_y_db].")
+        judged = [name for name in self.objectives if name in METRICS]
+        for name in Protocol(scale=config.scale, metrics=judged).missing:
+            raise UserError(
+                f"`hydra.sweeper.objectives` (={self.objectives}): {name} cannot be computed"
+                " without its weights; put them where the line above says, or leave it out."
+            )
         ways = {1: StudyDirection.MAXIMIZE, -1: StudyDirection.MINIMIZE}
         return [ways[DIRECTIONS[name]] for name in self.objectives]
 
