@@ -15,7 +15,7 @@
 
 # A task that ends ends them all. Each start is the same command: resume=true starts what is not there.
 srun --kill-on-bad-exit=1 asrgan train trainer=slurm resume=true \
-  experiment="${EXPERIMENT:-asrgan_x4}" data.batch_size="${BATCH_SIZE:-32}" data.num_workers=5 \
+  experiment="${EXPERIMENT:-asrgan_x4}" data.batch_size="${BATCH_SIZE:-32}" \
   data.train="${TRAIN:?a prepared folder}" data.validation="${VALIDATION:?a folder of photographs}" \
   output_dir="${OUTPUT_DIR:?the folder of the run}" $OVERRIDES
 code=$?

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from asrgan import cli
-from asrgan.engine import SuperResolution
+from asrgan.engine import SuperResolution, hardware
 from asrgan.errors import DivergedError, InterruptedRunError, UserError
 from asrgan.imaging import read_image
 from asrgan.losses import L1Loss
@@ -152,6 +153,36 @@ def test_a_resumed_run_equals_an_undisturbed_one(
     halves = run_training(tmp_path / "halves", *overrides, *FOR_LONGER, "max_iterations=4")
     run_training(halves, *overrides, *FOR_LONGER, "resume=true")
     assert_equal_runs(whole, halves)
+
+
+def test_one_line_tells_what_was_chosen_in_the_words_that_override_it(
+    run_training: Train,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(hardware, "computes_bfloat16", lambda _: True)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    choices = ["trainer.precision=auto", "data.num_workers=auto"]
+
+    def told(name: str, *overrides: str) -> str:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="asrgan"):
+            run_training(tmp_path / name, "max_iterations=1", "data.validation=null", *overrides)
+        (line,) = (text for text in caplog.messages if text.startswith("Chosen for this machine:"))
+        return line
+
+    chosen = told("auto", *choices)
+    assert chosen == (
+        "Chosen for this machine: trainer.accelerator=cpu trainer.devices=1"
+        " trainer.precision=bf16-mixed trainer.channels_last=true data.num_workers=1"
+        " OMP_NUM_THREADS=1"
+    )
+    words = chosen.partition(": ")[2].split()
+    assert told("same", *words[:-1]) == chosen
+    other = ("trainer.precision=32-true", "trainer.channels_last=false", "data.num_workers=0")
+    assert told("other", *other).split()[6:9] == list(other)
 
 
 def test_recomputing_trains_the_same_networks(run_training: Train, tmp_path: Path):
@@ -373,6 +404,8 @@ def test_training_works_without_validation(run_training: Train, tmp_path: Path):
         (["trainer.sync_batchnorm=true"], r"`trainer.sync_batchnorm` \(=true\) needs GPUs"),
         (["trainer.precision=16-mixed"], r"`trainer.precision` \(=16-mixed\): this CPU does not"),
         (["validate_every=null"], r"`validate_every` \(=None\) must be a whole number"),
+        (["trainer.compile=fast"], r"`trainer.compile` \(=fast\) must be null or one of: default"),
+        (["data.num_workers=-1"], r"`data.num_workers` \(=-1\) must be auto or a whole number"),
         (["trainer.precision=bf17"], r"`trainer`: .*bf17"),
         (["trainer.accelerator=gpu"], r"`trainer`: .*[Nn]o supported gpu"),
         (["data.validation_limit=0"], r"`limit` \(=0\) must be at least 1"),

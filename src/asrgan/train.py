@@ -34,6 +34,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -55,12 +56,15 @@ from asrgan.engine import (
     SuperResolution,
     Watch,
     best_precision,
+    check_compile_mode,
     check_devices,
     find_launch,
     gan_strategy,
     is_on_gpu,
     keep_freed_memory,
+    num_loader_workers,
     read_progress,
+    share_threads,
 )
 from asrgan.errors import PrunedError, UserError
 from asrgan.files import atomic_path
@@ -141,7 +145,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
                 f"`trainer.best_metric` (={best_metric}) must be in `trainer.metrics` and have its"
                 f" weights at hand; try one of {', '.join(protocol.metrics)}, content_loss."
             )
-        data = _build_data(config, protocol)
+        data = _build_data(config, launch, protocol)
         module = build_module(
             config,
             module_class=SuperResolution,
@@ -149,6 +153,8 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
             protocol=protocol,
             has_weights=not is_resumed,
         )
+        if config.trainer.compile is not None:
+            module.compile_networks(config.trainer.compile)
         origin = {**describe_run(), "training_data": data.fingerprint}
         start = str(last) if is_resumed else None
         agreement = {**flatten(config), **_code_of(origin), "start": start}
@@ -165,7 +171,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
                     [watch, *([] if pruning is None else [pruning])],
                     has_validation=bool(data.validation_names),
                 )
-                keep_freed_memory()
+                _tune(config, launch, trainer)
                 try:
                     trainer.fit(module, data, ckpt_path=start, weights_only=True)
                 except SystemExit as end:  # what Lightning makes of a second Ctrl-C
@@ -218,9 +224,10 @@ def _check(config: DictConfig, launch: Launch, output_dir: Path) -> None:
             )
 
 
-def _build_data(config: DictConfig, protocol: Protocol) -> PhotographData:
+def _build_data(config: DictConfig, launch: Launch, protocol: Protocol) -> PhotographData:
+    settings = instantiate(config.data, _convert_="all")
     data = PhotographData(
-        **instantiate(config.data, _convert_="all"),
+        **settings | {"num_workers": _num_workers(config, launch)},
         scale=config.scale,
         seed=config.seed,
         max_iterations=config.max_iterations,
@@ -242,6 +249,7 @@ def _check_devices(config: DictConfig, launch: Launch) -> None:
     count = launch.devices * launch.num_nodes
     check_devices(accelerator=settings.accelerator, devices=launch.devices)
     best_precision(settings.precision, accelerator=settings.accelerator)
+    check_compile_mode(settings.compile, recomputes=settings.recompute)
     if batch_size % count:
         raise UserError(
             f"`data.batch_size` (={batch_size}) must be divisible by the number of devices"
@@ -251,6 +259,12 @@ def _check_devices(config: DictConfig, launch: Launch) -> None:
         raise UserError(
             "`trainer.sync_batchnorm` (=true) needs GPUs; leave it out, or try generator.norm=none."
         )
+
+
+def _num_workers(config: DictConfig, launch: Launch) -> int:
+    return num_loader_workers(
+        config.data.num_workers, accelerator=config.trainer.accelerator, devices=launch.devices
+    )
 
 
 def _code_of(origin: dict[str, Any]) -> dict[str, object]:
@@ -328,6 +342,27 @@ def _build_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"`trainer`: {' '.join(str(error).split())}") from error
+
+
+def _tune(config: DictConfig, launch: Launch, trainer: pl.Trainer) -> None:
+    """Sets what is the process's, and tells all that was chosen, in the words that override it."""
+    keep_freed_memory()
+    share_threads(launch.devices)
+    device = trainer.strategy.root_device
+    chosen = {
+        "trainer.accelerator": device.type,
+        "trainer.devices": launch.devices,
+        "trainer.precision": trainer.precision,
+        "trainer.channels_last": config.trainer.channels_last,
+        "data.num_workers": _num_workers(config, launch),
+        "OMP_NUM_THREADS": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        is_used = config.trainer.tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_used
+        chosen |= {"trainer.tf32": is_used, "trainer.compile": config.trainer.compile}
+    words = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in chosen.items())
+    log.info("Chosen for this machine: %s", " ".join(words))
 
 
 def _build_pruning(search: str | None) -> Pruning | None:

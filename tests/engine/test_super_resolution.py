@@ -247,6 +247,31 @@ def test_the_steps_are_those_of_a_plain_loop(
             torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_compiled_networks_take_the_same_steps(
+    fit: Callable[..., pl.Trainer], monkeypatch: pytest.MonkeyPatch
+):
+    plain_compile = torch.compile
+    monkeypatch.setattr(  # traces as for a GPU, whole; generates no code
+        torch,
+        "compile",
+        lambda call, mode: plain_compile(call, backend="aot_eager", fullgraph=mode == "default"),
+    )
+    modules: list[SuperResolution] = []
+    for is_compiled in (False, True):
+        sgd = partial(torch.optim.SGD, lr=0.1)
+        module = make_module(
+            generator=make_generator(attention=[{"after": "trunk"}]),
+            discriminator=make_discriminator(spectral_norm=True),
+            optimization=make_optimization(generator=sgd, discriminator=sgd),
+        )
+        if is_compiled:
+            module.compile_networks("default")
+        fit(module, iterations=2)
+        modules.append(module)
+    plain, compiled = (module.state_dict() for module in modules)
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+
+
 def test_a_spectrally_normalized_attention_gan_trains_every_parameter_but_those_behind_gamma(
     fit: Callable[..., pl.Trainer],
 ):

@@ -5,11 +5,14 @@ from asrgan.engine.checkpoints import Checkpoints, Schedule, read_progress
 from asrgan.engine.directions import DIRECTIONS
 from asrgan.engine.hardware import (
     best_precision,
+    check_compile_mode,
     check_devices,
     gan_strategy,
     is_on_gpu,
     keep_freed_memory,
+    num_loader_workers,
     peak_memory_mib,
+    share_threads,
 )
 from asrgan.engine.launching import Launch, find_launch
 from asrgan.engine.loggers import (
@@ -48,15 +51,18 @@ __all__ = [
     "WandbLogger",
     "Watch",
     "best_precision",
+    "check_compile_mode",
     "check_devices",
     "find_launch",
     "gan_strategy",
     "is_on_gpu",
     "join_processes",
     "keep_freed_memory",
+    "num_loader_workers",
     "offline_runs",
     "peak_memory_mib",
     "read_progress",
+    "share_threads",
     "start_average",
     "update_average",
 ]

@@ -1,9 +1,10 @@
 """What fits the machine."""
 
 import ctypes
+import os
 import resource
 import sys
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -14,7 +15,11 @@ from asrgan.hardware import computes_bfloat16
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**31 - 1  # the largest it takes
 
+# A photograph's crop takes a worker 2 ms, and half a GiB of memory is a worker's: more do not pay.
+_MOST_WORKERS, _MOST_WORKERS_OF_A_CPU = 8, 2
+
 Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true", "64-true"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 
 def best_precision(
@@ -56,6 +61,65 @@ def check_devices(*, accelerator: str, devices: int) -> None:
             f"`devices` (={devices}) must be at most {torch.cuda.device_count()}, the number of"
             " GPUs of this machine."
         )
+
+
+def check_compile_mode(mode: str | None, *, recomputes: bool) -> None:
+    """Refuses what torch.compile does not know, or cannot trace.
+
+    Raises:
+        UserError: an unknown mode, or feature maps that are to be recomputed as well.
+    """
+    if mode is None:
+        return
+    if mode not in get_args(CompileMode):
+        known = ", ".join(get_args(CompileMode))
+        raise UserError(f"`trainer.compile` (={mode}) must be null or one of: {known}.")
+    if recomputes:
+        raise UserError(
+            f"`trainer.compile` (={mode}) cannot trace what trainer.recompute=true does; leave one"
+            " of them out."
+        )
+
+
+def num_loader_workers(num_workers: int | str, *, accelerator: str, devices: int) -> int:
+    """Processes that make the crops of one device.
+
+    ``auto``: beside a GPU a process for each core of the device's share but the training's own, up
+    to 8. On a CPU, whose cores compute the networks, up to 2.
+
+    Args:
+        num_workers: a number is kept.
+        accelerator: as `best_precision` takes it.
+        devices: of this machine.
+
+    Raises:
+        UserError: neither a number from 0 on nor ``auto``.
+    """
+    if num_workers == "auto":
+        num_cores = num_cores_of_process(devices)
+        if is_on_gpu(accelerator):
+            return min(_MOST_WORKERS, max(1, num_cores - 1))
+        return min(_MOST_WORKERS_OF_A_CPU, num_cores)
+    if not isinstance(num_workers, int) or num_workers < 0:
+        raise UserError(
+            f"`data.num_workers` (={num_workers}) must be auto or a whole number of at least 0."
+        )
+    return num_workers
+
+
+def num_cores_of_process(devices: int) -> int:
+    """The share of one of this machine's processes, at least 1."""
+    of_task = os.environ.get("SLURM_CPUS_PER_TASK")
+    return int(of_task) if of_task else max(1, len(os.sched_getaffinity(0)) // devices)
+
+
+def share_threads(devices: int) -> None:
+    """Divides the cores among the processes of this machine, which else would each use them all.
+
+    ``OMP_NUM_THREADS`` decides where it is set.
+    """
+    if devices > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(num_cores_of_process(devices))
 
 
 def is_on_gpu(accelerator: str) -> bool:

@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric
 
 from asrgan.data import BenchmarkImage, Degradation, sample_numbers
 from asrgan.engine.averaging import start_average, update_average
-from asrgan.engine.hardware import peak_memory_mib
+from asrgan.engine.hardware import CompileMode, peak_memory_mib
 from asrgan.engine.loggers import IterationLogger
 from asrgan.engine.means import RunningMeans
 from asrgan.errors import DivergedError, UserError
@@ -166,6 +166,7 @@ class SuperResolution(pl.LightningModule):
         self.num_skipped = 0
         self.validation_scores: dict[str, float] = {}
         self._memory_format = memory_format
+        self._is_compiled = False
         self._means = RunningMeans()
         self._kept_statistics: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
         scores = [*protocol.metrics, *(f"loss_{name}" for name in content_losses), "content_loss"]
@@ -176,6 +177,16 @@ class SuperResolution(pl.LightningModule):
         ]
         self._last_write_s: float | None = None
         self._images_since_write = 0
+
+    def compile_networks(self, mode: CompileMode) -> None:
+        """Has torch compile both networks at their first use.
+
+        Not the average, whose pictures have many sizes. Names of weights stay as they are.
+        """
+        self._is_compiled = True
+        for network in (self.generator, self.discriminator):
+            if network is not None:
+                network.compile(mode=mode)
 
     # The step
 
@@ -197,6 +208,8 @@ class SuperResolution(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """One iteration: G's step and the average of G, then D's step on the same pictures."""
         del batch_index
+        if self._is_compiled:  # D passes twice before it goes back: both belong to this iteration
+            torch.compiler.cudagraph_mark_step_begin()
         real_logits = fake_logits = None
         try:
             self._keep_statistics(self.generator, self.discriminator)

@@ -64,7 +64,7 @@ class PReLU(nn.PReLU):
         if (
             input.device.type == "cpu"
             and torch.is_grad_enabled()
-            and not torch.compiler.is_exporting()
+            and not torch.compiler.is_compiling()  # torch does better then
         ):
             return _PReLU.apply(input, self.weight)
         return super().forward(input)
