@@ -54,6 +54,10 @@ def test_the_configuration_is_shown_without_running(asrgan: Run, tmp_path: Path)
             ["train", "data.tarin=x"],
             "`data.tarin` is no key of `asrgan train`; did you mean data.train",
         ),
+        (
+            ["train", "experiment=srgan_x4", "loss.perceptual.layers={conv5_4: 1.0}"],
+            "use +loss.perceptual.layers={conv5_4: 1.0}",
+        ),
         (["train", "experiment=srgan_x3"], "Could not find 'experiment/srgan_x3'"),
         (["train", "seed"], "seed"),
         (["train"], "`data.train` has no value; give it: data.train=..."),

@@ -96,7 +96,7 @@ def _explain(error: Exception, *, verb: str) -> int:
     if isinstance(error, InstantiationException):
         return _fail(" ".join(str(error).split()), code=2)
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return _fail(explain(str(error), verb=verb), code=2)
+        return _fail(explain(error, verb=verb), code=2)
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return _fail(str(error), code=2)
     traceback.print_exc()

@@ -303,18 +303,19 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
-def explain(message: str, *, verb: str) -> str:
-    """A message of Hydra or OmegaConf as one line, with the nearest existing key."""
-    line = " ".join(message.split()).partition(" Config search path:")[0]
+def explain(error: Exception, *, verb: str) -> str:
+    """An error of Hydra or OmegaConf as one line, with the nearest existing key."""
+    line = " ".join(str(error).split()).partition(" Config search path:")[0]
     if missing := re.search(r"[Mm]issing mandatory value: (\S+)", line):
         return f"`{missing[1]}` has no value; give it: {missing[1]}=..."
     if launcher := re.search(r"Could not find 'hydra/launcher/(joblib|submitit)", line):
         extra = {"joblib": "joblib", "submitit": "slurm"}[launcher[1]]
         return f"`hydra/launcher` needs another package; try: pip install 'asrgan[{extra}]'."
     if unknown := re.search(r"Could not override '([^']+)'", line):
-        key, known = unknown[1], _keys_of(verb)
-        if any(f"{name}.".startswith(f"{key}.") for name in known):
+        key = unknown[1]
+        if f"full_key: {key}." in str(error.__cause__):
             return line  # the value adds something below the key, and Hydra says how
+        known = _keys_of(verb)
         near = difflib.get_close_matches(key, known, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"see: asrgan {verb} --cfg job"
         return f"`{key}` is no key of `asrgan {verb}`; {hint}"

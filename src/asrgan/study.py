@@ -315,7 +315,7 @@ def _compose(words: Sequence[str], seeds: Sequence[int]) -> list[dict[str, objec
         cause = cause_of(error)
         if isinstance(cause, UserError):
             raise cause from error
-        raise UserError(explain(str(error), verb="train")) from error
+        raise UserError(explain(error, verb="train")) from error
     return [flatten(config) for config in configs]
 
 
@@ -390,7 +390,7 @@ def _check_metric(study: Study) -> None:
     try:
         evaluation = compose("evaluate", _COMPOSER.overrides(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"`evaluate`: {explain(str(error), verb='evaluate')}") from error
+        raise UserError(f"`evaluate`: {explain(error, verb='evaluate')}") from error
     if study.metric not in evaluation["metrics"]:
         raise UserError(
             f"`metric` (={study.metric}) is none that is evaluated"
