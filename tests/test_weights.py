@@ -45,7 +45,7 @@ def test_an_unknown_name_lists_the_published_ones(toy: Path, publish: Publish):
         "The weights file `tot` does not exist; check the path, or take a published generator:"
         " toy, other."
     )
-    for path in ("runs/tot", "tot.pth"):
+    for path in ("runs/tot", "tot.pth", "./toy"):
         with pytest.raises(UserError, match=r"does not exist; check the path\.$"):
             load_generator(path)
 

@@ -254,11 +254,13 @@ def _existing(path: Path | str) -> Path:
 
 
 def _names(path: Path) -> str:
-    """What else may have been meant by a word."""
-    if path.name != str(path) or path.suffix:
+    """What else may have been meant by a word; a published one that gets here was a path."""
+    names = published()
+    if path.name != str(path) or path.suffix or path.name in names:
         return ""
-    names = ", ".join(published())
-    return f", or take a published generator: {names}" if names else " (none comes with asrgan)"
+    if not names:
+        return " (none comes with asrgan)"
+    return f", or take a published generator: {', '.join(names)}"
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
