@@ -17,6 +17,7 @@ import json
 import logging
 import multiprocessing
 import os
+import pkgutil
 import random
 import signal
 import struct
@@ -85,6 +86,7 @@ def run(output_dir: Path, overrides: Sequence[str], faults: Sequence[Fault]) -> 
     os.setpgrp()
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of the loader, as everywhere
     sys.argv = ["asrgan"]
     with output_dir.with_suffix(".log").open("a") as log:
         os.dup2(log.fileno(), 1)
@@ -204,20 +206,27 @@ def poison() -> None:
 
 
 class Slow:
-    """Each image of a validation takes seconds; a file appears with the first."""
+    """A function takes seconds more; a file appears with its first call.
 
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
+    Args:
+        owner: module or class of the function, by its full name.
+        name: the function's.
+        marker: the file.
+    """
+
+    def __init__(self, owner: str, name: str, marker: Path) -> None:
+        self.owner, self.name, self.marker = owner, name, marker
 
     def __call__(self) -> None:
-        score = SuperResolution.validation_step
+        owner = pkgutil.resolve_name(self.owner)
+        function = getattr(owner, self.name)
 
-        def slow(*args: Any, **kwargs: Any) -> Tensor:
+        def slow(*args: Any, **kwargs: Any) -> Any:
             self.marker.touch()
-            time.sleep(EXIT_LIMIT_S / 2)
-            return score(*args, **kwargs)
+            time.sleep(EXIT_LIMIT_S / 4)
+            return function(*args, **kwargs)
 
-        SuperResolution.validation_step = slow
+        setattr(owner, self.name, slow)
 
 
 class FullDisk:
@@ -367,18 +376,25 @@ def kills(folder: Path, *, number: int, seed: int, loggers: str) -> Iterator[tup
 
 
 def signals(folder: Path) -> Iterator[tuple[str, str]]:
-    """SIGTERM to all processes of a training, in an iteration and in a validation."""
+    """SIGTERM to all processes of a training, wherever it is."""
     overrides = ("data.num_workers=1", "resume=true")
     whole = folder / "undisturbed"
     succeed(whole, *overrides)
-    for name in ("training", "validation"):
-        output_dir, marker = folder / name, folder / f"{name}.begun"
-        faults = [Slow(marker)] if name == "validation" else []
-        begun = marker if name == "validation" else output_dir / "metrics.csv"
+    for name, place in {
+        "an iteration": None,
+        "a validation": ("asrgan.engine:SuperResolution", "validation_step"),
+        "the start of the loader": ("asrgan.data.module", "_start_worker"),
+        "the writing of a checkpoint": ("asrgan.engine:Checkpoints", "_save"),
+    }.items():
+        output_dir, marker = folder / name.replace(" ", "_"), folder / f"{name}.begun"
+        faults = [] if place is None else [Slow(*place, marker)]
+        begun = output_dir / "metrics.csv" if place is None else marker
         process = start(output_dir, *overrides, faults=faults)
         with verdict() as words:
             while not begun.exists() and process.is_alive():
                 time.sleep(0.01)
+            if not process.is_alive():
+                raise LostError(f"ended with code {process.exitcode}: {told(output_dir)[-500:]}")
             os.killpg(process.pid, signal.SIGTERM)
             sent_s = time.monotonic()
             process.join()
@@ -386,38 +402,98 @@ def signals(folder: Path) -> Iterator[tuple[str, str]]:
             if exit_s > EXIT_LIMIT_S:
                 raise LostError(f"took {exit_s:.0f} s to exit")
             text = told(output_dir)
-            if "resume=true goes on" not in text:
+            has_begun = (output_dir / "metrics.csv").exists()  # else there is nothing to save
+            if has_begun and "resume=true goes on" not in text:
                 raise LostError(f"did not say that it saved: {text[-500:]}")
             succeed(output_dir, *overrides)
             require_equal(whole, output_dir)
             words.append(f"; exit after {exit_s:.1f} s")
-        yield f"SIGTERM in a {name}", "".join(words)
+        yield f"SIGTERM in {name}", "".join(words)
 
 
 def full_disk(folder: Path) -> Iterator[tuple[str, str]]:
     """A disk of some MiB that has no room for the third checkpoint."""
-    if os.geteuid() != 0:
-        yield "full disk", "left out: only root can mount a small one"
-        return
     whole = folder / "undisturbed"
     succeed(whole, "resume=true")
-    disk = folder / "disk"
+    with small_disk(folder / "disk") as disk, verdict() as words:
+        output_dir, filler = disk / "run", disk / "filler"
+        code = finish(output_dir, "resume=true", faults=[FullDisk(filler, iteration=7)])
+        text = told(output_dir)
+        expected = "(No space left on device); the last good checkpoint is of iteration 6"
+        if code != 1 or expected not in text:
+            raise LostError(f"ended with code {code}: {text[-500:]}")
+        filler.unlink()
+        succeed(output_dir, "resume=true")
+        require_equal(whole, output_dir)
+    yield "full disk at a checkpoint", words[0]
+
+
+@contextmanager
+def small_disk(disk: Path) -> Iterator[Path]:
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", disk], check=True)
     try:
-        output_dir, filler = disk / "run", disk / "filler"
-        with verdict() as words:
-            code = finish(output_dir, "resume=true", faults=[FullDisk(filler, iteration=7)])
-            text = told(output_dir)
-            expected = "(No space left on device); the last good checkpoint is of iteration 6"
-            if code != 1 or expected not in text:
-                raise LostError(f"ended with code {code}: {text[-500:]}")
-            filler.unlink()
-            succeed(output_dir, "resume=true")
-            require_equal(whole, output_dir)
-        yield "full disk at a checkpoint", words[0]
+        yield disk
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+# The disk is full for the first process, which alone writes.
+OF_TWO = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from asrgan import cli
+from asrgan.engine import launching
+from fault_injection import FullDisk
+
+def note(child, end=launching._end):
+    end(child)
+    Path("code").write_text(str(child.returncode))
+
+launching._end = note
+if "RANK" not in os.environ and {is_faulty}:
+    FullDisk(Path("disk/filler"), iteration=7)()
+cli.main()
+"""
+
+
+def full_disk_of_two(folder: Path) -> Iterator[tuple[str, str]]:
+    """Two processes, and a disk that has no room for the third checkpoint."""
+    settings = [s.replace("photographs", "../photographs") for s in SETTINGS]
+
+    def run_two(output_dir: str, *, is_faulty: bool) -> tuple[int, str]:
+        tests = str(Path(__file__).resolve().parent)
+        (folder / "two.py").write_text(OF_TWO.format(tests=tests, is_faulty=is_faulty))
+        command = [sys.executable, "two.py", "train", *settings, "devices=2", "resume=true"]
+        done = subprocess.run(
+            [*command, f"output_dir={output_dir}"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    with small_disk(folder / "disk") as disk, verdict() as words:
+        code, text = run_two("whole", is_faulty=False)
+        begun_s = time.monotonic()
+        code, text = (code, text) if code else run_two("disk/run", is_faulty=True)
+        lasted_s = time.monotonic() - begun_s
+        expected = "(No space left on device); the last good checkpoint is of iteration 6"
+        second = int((folder / "code").read_text())
+        if code != 2 or second == 0 or expected not in text:
+            raise LostError(f"ended with codes {code} and {second}: {text[-500:]}")
+        (disk / "filler").unlink()
+        resumed_code, text = run_two("disk/run", is_faulty=False)
+        if resumed_code != 0:
+            raise LostError(f"ended with code {resumed_code}: {text[-500:]}")
+        require_equal(folder / "whole", disk / "run")
+        words.append(f"; codes {code} and {second}, {lasted_s:.0f} s after the start")
+    yield "full disk of the first of two processes", "".join(words)
 
 
 def nonfinite(folder: Path, *, seed: int) -> Iterator[tuple[str, str]]:
@@ -468,6 +544,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--short", action="store_true", help="3 kills, the CSV file, and NaN")
+    parser.add_argument("--only", help="a group of cases")
     arguments = parser.parse_args()
     PROCESSES.set_forkserver_preload(["asrgan.train", "skimage.data", "wandb"])
     failed = num_cases = 0
@@ -487,8 +564,14 @@ def main() -> int:
             ("nonfinite", lambda f: nonfinite(f, seed=arguments.seed)),
         ]
         if not arguments.short:
-            groups += [("signals", signals), ("full_disk", full_disk)]
+            groups.append(("signals", signals))
+            if os.geteuid() == 0:
+                groups += [("full_disk", full_disk), ("full_disk_of_two", full_disk_of_two)]
+            else:
+                print("     full disks: left out, since only root can mount a small one")
         for group, cases in groups:
+            if arguments.only not in (None, group):
+                continue
             folder = Path(name) / group
             folder.mkdir()
             for case, words in cases(folder):

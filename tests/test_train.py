@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -263,7 +264,7 @@ def test_a_signal_in_a_validation_does_not_wait_for_its_end_and_loses_nothing(
     validation: int,
     stop: int,
 ):
-    overrides = ["experiment=srgan_x4", "max_iterations=8"]
+    overrides = ["experiment=srgan_x4", "max_iterations=8", "data.num_workers=1"]
     whole = run_training(tmp_path / "whole", *overrides)
     watcher = SignalInValidation(validation)
     trainer_class = pl.Trainer
@@ -276,6 +277,7 @@ def test_a_signal_in_a_validation_does_not_wait_for_its_end_and_loses_nothing(
         with pytest.raises(InterruptedRunError, match=rf"Stopped at iteration {stop} of 8"):
             run_training(tmp_path / "stopped", *overrides)
     assert watcher.scored.count(stop) == 1  # of two images
+    assert not multiprocessing.active_children()  # an end would wait for them
     assert not (tmp_path / "stopped" / "samples" / f"iteration_{stop:08d}.png").exists()
     run_training(tmp_path / "stopped", *overrides, "resume=true")
     assert_equal_runs(whole, tmp_path / "stopped")

@@ -176,6 +176,8 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
                     trainer.fit(module, data, ckpt_path=start, weights_only=True)
                 except SystemExit as end:  # what Lightning makes of a second Ctrl-C
                     raise KeyboardInterrupt from end
+                finally:
+                    trainer.fit_loop.teardown()  # it forgets the loader's processes in a validation
         if pruning is not None and pruning.is_pruned and launch.rank == 0:
             raise PrunedError(f"Other trials were better at iteration {module.iteration}.")
     for label, name in (

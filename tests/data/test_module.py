@@ -1,3 +1,4 @@
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from asrgan.data import BenchmarkImage, PhotographData
+from asrgan.data import BenchmarkImage, PhotographData, module
 from asrgan.errors import UserError
 from asrgan.imaging import write_image
 
@@ -201,6 +202,23 @@ def test_workers_leave_interrupts_to_the_trainer_and_use_one_thread(
     data = make_data(num_workers=1, augmentation=augmentation)
     attach(data)
     assert (next(iter(data.train_dataloader())) == 11).all()
+
+
+def test_a_signal_to_all_processes_while_workers_start_leaves_them_at_work(
+    make_data: Callable[..., PhotographData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = module._start_worker  # pyright: ignore[reportPrivateUsage]
+
+    def start_late(worker: int) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        start(worker)
+
+    monkeypatch.setattr(module, "_start_worker", start_late)
+    data = make_data(num_workers=1)
+    attach(data)
+    assert len(list(data.train_dataloader())) == 6
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +18,7 @@ from asrgan.data.crops import Crops, IterationBatches
 from asrgan.data.sources import open_source
 from asrgan.errors import UserError
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _GRACE_S = 30  # for a training process to save and to end its workers, after SIGTERM
 
 
@@ -166,7 +167,7 @@ class PhotographData(LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
-        return DataLoader(
+        return _TrainingLoader(
             self._crops,
             batch_sampler=batches,
             num_workers=self._num_workers,
@@ -197,6 +198,17 @@ class PhotographData(LightningDataModule):
         return number >= len(self._benchmarks[loader])
 
 
+class _TrainingLoader(DataLoader[Tensor]):
+    """Holds signals back from its workers until `_start_worker` says what becomes of them."""
+
+    def __iter__(self) -> Iterator[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # processes inherit it
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
 def _collate_one(images: list[BenchmarkImage]) -> BenchmarkImage:
     name, lr_image, hr_image = images[0]
     return BenchmarkImage(name, lr_image[None], hr_image[None])
@@ -208,5 +220,6 @@ def _start_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader passes the 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_S))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     # Workers are the parallelism, and threads of OpenCV do not survive a fork.
     cv2.setNumThreads(0)
