@@ -50,7 +50,7 @@ _SHOWN = (
     "colour_shift",
 )
 # Of `metrics.csv`, where there are such columns.
-_CURVES = r"val/.+/(psnr_y_db|content_loss)|train/loss_g/(pixel|perceptual)|train/d_(real|fake)"
+_CURVES = r"val/.+/psnr_y_db|train/loss_g/total|train/d_(real|fake)"
 # The crop of scikit-image's astronaut whose values a card tells: top, left, side.
 _CROP_PX = (8, 136, 40)
 _PICTURE_CROP_PX = 128
@@ -102,6 +102,9 @@ def write_card(
     name: str, run: Path, *, machine: str, evaluation: Path, precision: Path, pictures: Path
 ) -> None:
     """Draws curves and pictures, and writes the card."""
+    found = FAILURES / f"{name}.md"
+    if not found.is_file():
+        raise UserError(f"`{found}` is missing: look at the pictures, and write what fails.")
     path = weights.find_weights(name)
     metadata, generator = read_metadata(name), load_generator(name)
     config = metadata["recipe"]["config"]
@@ -141,12 +144,14 @@ def write_card(
             for benchmark in dict.fromkeys(str(row["benchmark"]) for row in summary)
         },
         images={row["benchmark"]: row["images"] for row in summary},
-        distances=_distances(evaluation / DISTANCES),
+        distances=_distances(
+            evaluation / DISTANCES, models=list(dict.fromkeys(str(row["model"]) for row in summary))
+        ),
         ranked=ranked,
         shown=pictures.name,
         crop_px=_CROP_PX,
         crop=_crop_values(name),
-        failures=(FAILURES / f"{name}.md").read_text(encoding="utf-8").strip(),
+        failures=found.read_text(encoding="utf-8").strip(),
     )
     with atomic_path(path.with_suffix(".md")) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -234,17 +239,15 @@ def _loss_of_half_precision(name: str, evaluation: Path) -> float:
     return max(losses)
 
 
-def _distances(table: Path) -> str:
+def _distances(table: Path, *, models: Sequence[str]) -> str:
     """A line for each benchmark, a column for each model."""
     _, rows = read_table(table)
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    lines: dict[str, list[str]] = {}
+    lines: dict[str, dict[str, str]] = {}
     for row in rows:
         mean, low, high = (f"{float(row[column]):.2f}" for column in ("distance", "low", "high"))
-        lines.setdefault(row["benchmark"], []).append(f"{mean} [{low}, {high}]")
-    return markdown_table(
-        [["benchmark", *models], *([name, *line] for name, line in lines.items())]
-    )
+        lines.setdefault(row["benchmark"], {})[row["model"]] = f"{mean} [{low}, {high}]"
+    cells = [[benchmark, *(line[model] for model in models)] for benchmark, line in lines.items()]
+    return markdown_table([["benchmark", *models], *cells])
 
 
 def _losses(node: Mapping[str, Any]) -> str:
