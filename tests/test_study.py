@@ -19,6 +19,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from asrgan import evaluate
 from asrgan.configuration import compose, studies_folder
+from asrgan.models import SRGANGenerator, save_generator
 from asrgan.studies.folder import CellFolder, StudyFolder, StudyPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
@@ -67,6 +68,12 @@ def toy(tmp_path: Path, photographs: Path) -> Callable[..., list[str]]:
         ({}, ["metric=colour_shift"], "`metric` (=colour_shift) is none that is evaluated"),
         ({}, ["+evaluate.mtrics=3"], "`evaluate`: `mtrics` is no key of `asrgan evaluate`; did"),
         ({}, ["jobs=0"], "`jobs` (=0) must be at least 1."),
+        ({}, ["seeds=3"], "`seeds` (=3) must be a list of whole numbers."),
+        ({}, ["data.validation=nowhere"], "variant `A`: the image folder "),
+        ({}, ["--", "trainer.devices=3"], "variant `A`: `data.batch_size` (=16) must be divisible"),
+        ({"variants": ["A", "B"]}, [], "`variants` (=['A', 'B']) must hold keys and values."),
+        ({"variants": {"A": {}, "B": 3}}, [], "`variants.B` (=3) must hold keys and values."),
+        ({"stages": {"S": 3}}, [], "`stages.S` (=3) must have `base` and `seed`; perhaps `sizes`."),
         ({}, ["benchmarks=[nowhere]"], "nowhere) cannot be read: No such file or directory."),
         ({}, ["metrik=ssim_y"], "`metrik` is no key of `asrgan study`; did you mean metric"),
         ({}, ["evaluate={a: 3}"], "To append to your config use +evaluate={a: 3}"),
@@ -88,6 +95,25 @@ def toy(tmp_path: Path, photographs: Path) -> Callable[..., list[str]]:
             {"variants": {"A": {}, "B": {"generator.attention": [{"after": "block99"}]}}},
             [],
             "variant `B`: `generator.attention` has the unknown place `block99`",
+        ),
+        (
+            {"variants": {"A": {}, "B": {"data.crop_size_px": 33}}},
+            [],
+            "variant `B`: `crop_size_px` (=33) must be a positive multiple of `scale` (=4)",
+        ),
+        (
+            {"variants": {"A": {}, "B": {"generator.weights": "toy/study.yaml"}}},
+            [],
+            "variant `B`: `",  # and what is wrong with the file
+        ),
+        (
+            {
+                "stages": {"S": {"base": {"experiment": "srresnet_x4"}, "seed": 1}},
+                "start": "S",
+                "variants": {"A": {}, "B": {"generator.trunk_end": "prelu"}},
+            },
+            [],
+            "holds another architecture: `generator.trunk_end` is prelu but norm in the file",
         ),
         (
             {"variants": {"A": {}, "B": {"trainer.log_every": 3}}},
@@ -355,18 +381,28 @@ def test_the_head_of_a_study_gives_command_cost_and_seeds(name: str):
         assert any(label in line for line in head), label
 
 
+@pytest.fixture(scope="module")
+def published_srgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator of the architecture that `srgan_finetune_x4` starts from."""
+    node = compose("train", ["experiment=srgan_finetune_x4"])["generator"]
+    settings = {key: value for key, value in node.items() if key not in ("_target_", "weights")}
+    path = tmp_path_factory.mktemp("published") / "srgan.safetensors"
+    save_generator(path, SRGANGenerator(**settings), recipe={})
+    return path
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_study_finds_nothing_wrong_with_itself(
     asrgan_study: Run,
     tmp_path: Path,
     photographs: Path,
-    tiny_weights: Callable[[int], Path],
+    published_srgan: Path,
     name: str,
 ):
     data = [f"data.train={photographs}/train", f"data.validation={photographs}/Val"]
     words = [name, *data, f"benchmarks=[{photographs}/Val]", "metric=psnr_y_db", "output_dir=out"]
     if name == "finetune_vs_scratch":
-        words.append(f"values.published={tiny_weights(4)}")
+        words.append(f"values.published={published_srgan}")
     for size in ("small", "full"):
         result = asrgan_study("check", *words, f"size={size}")
         assert result.code == 0, result.err

@@ -1,4 +1,4 @@
-"""The parts of a training, built as a configuration says."""
+"""The parts of a training, checked and built as a configuration says."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from asrgan.data import PhotographData
 from asrgan.engine import Rehearsal, SuperResolution
+from asrgan.errors import UserError
 from asrgan.losses import PerceptualLoss
 from asrgan.metrics import Protocol
 from asrgan.models import load_weights
@@ -16,6 +18,68 @@ from asrgan.models import load_weights
 log = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=SuperResolution)
+
+
+def check_settings(config: DictConfig, *, num_devices: int) -> None:
+    """Finds what is wrong with a training's numbers, whatever machine it is for.
+
+    Args:
+        config: of `asrgan train`, resolved.
+        num_devices: on all machines together.
+
+    Raises:
+        UserError: names the key.
+    """
+    accumulate = config.optimizer.accumulate
+    for key in ("max_iterations", "validate_every", "checkpoint_every", "trainer.log_every"):
+        value = check_count(config, key)
+        # A checkpoint holds no gradients that wait for their step.
+        if key != "trainer.log_every" and value % accumulate:
+            raise UserError(
+                f"`{key}` (={value}) must be divisible by `optimizer.accumulate` (={accumulate})."
+            )
+    if accumulate > 1 and config.trainer.precision == "16-mixed":
+        raise UserError(
+            "`trainer.precision` (=16-mixed) rescales G's and D's gradients at different times and"
+            " cannot accumulate them; try trainer.precision=bf16-mixed."
+        )
+    batch_size = check_count(config, "data.batch_size")
+    if batch_size % num_devices:
+        raise UserError(
+            f"`data.batch_size` (={batch_size}) must be divisible by the number of devices"
+            f" ({num_devices}), which share it; try {-(-batch_size // num_devices) * num_devices}."
+        )
+
+
+def check_count(config: DictConfig, key: str) -> int:
+    """The value of a key that must be a whole number of at least 1.
+
+    Raises:
+        UserError: it is not.
+    """
+    value = OmegaConf.select(config, key)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"`{key}` (={value}) must be a whole number of at least 1.")
+    return value
+
+
+def build_data(config: DictConfig, *, num_workers: int, minimum_size_px: int) -> PhotographData:
+    """The photographs of a training; nothing is read yet.
+
+    Args:
+        config: of `asrgan train`, resolved.
+        num_workers: processes that load them.
+        minimum_size_px: see `Benchmark`, of the validation.
+    """
+    settings: dict[str, Any] = instantiate(config.data, _convert_="all")
+    settings["num_workers"] = num_workers
+    return PhotographData(
+        **settings,
+        scale=config.scale,
+        seed=config.seed,
+        max_iterations=config.max_iterations,
+        validation_minimum_size_px=minimum_size_px,
+    )
 
 
 def build_module(

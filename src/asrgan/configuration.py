@@ -225,12 +225,14 @@ def _load_study(path: Path) -> dict[Any, Any]:
         raise UserError(f"`{path}` cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(definition, dict):
         raise UserError(f"`{path}` must hold keys and values; see: asrgan study --cfg job.")
-    known = list(OmegaConf.load(configuration_folder() / "study.yaml"))
-    for key in definition:
+    known: Any = OmegaConf.to_container(OmegaConf.load(configuration_folder() / "study.yaml"))
+    for key, value in definition.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), map(str, known), n=1)
             hint = f"did you mean {near[0]}?" if near else "see: asrgan study --cfg job"
             raise UserError(f"`{path}`: `{key}` is no key of a study; {hint}")
+        if isinstance(known[key], dict) and not isinstance(value, dict):
+            raise UserError(f"`{path}`: `{key}` (={value}) must hold keys and values.")
     return definition
 
 

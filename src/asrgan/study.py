@@ -48,7 +48,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,6 +62,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from asrgan.building import build_data, check_count, check_settings
 from asrgan.configuration import (
     as_override,
     cause_of,
@@ -77,6 +79,7 @@ from asrgan.engine import offline_runs
 from asrgan.errors import IncompleteStudyError, InterruptedRunError, UserError
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS, Protocol
+from asrgan.models import SRGANGenerator, check_architecture, load_weights
 from asrgan.provenance import code_version, git_commit
 from asrgan.searches import PLACE, load_search, write_trials
 from asrgan.studies import (
@@ -305,21 +308,57 @@ def _definition(config: DictConfig) -> dict[str, Any]:
 
 
 def _compose(words: Sequence[str], seeds: Sequence[int]) -> list[dict[str, object]]:
-    """Composes, and builds the networks once, so that no wrong place or width comes up later."""
+    with _explained():
+        return [flatten(config) for config in compose_seeds(words, seeds)]
+
+
+def _check_training(config: Mapping[str, object], start: Mapping[str, object] | None) -> None:
+    """Builds a training's parts, so that no wrong width or file comes up hours later.
+
+    Args:
+        config: of the training, flat.
+        start: of the stage whose weights do not exist yet; None: it starts from none.
+    """
+    with _explained():
+        nested = _nested(config)
+        num_devices = check_count(nested, "trainer.devices")
+        check_settings(nested, num_devices=num_devices * check_count(nested, "trainer.num_nodes"))
+        build_data(nested, num_workers=0, minimum_size_px=1).setup("validate")
+        for part in ("discriminator", "degradation", "optimizer"):
+            instantiate(nested[part], _convert_="all")
+        generator, weights = _build_generator(nested), nested.generator.weights
+        if start is not None:
+            check_architecture(generator, _build_generator(_nested(start)), path=weights)
+        elif weights is not None:
+            load_weights(generator, weights)
+
+
+def _build_generator(config: DictConfig) -> SRGANGenerator:
+    node: dict[str, Any] = dict(config.generator)
+    return instantiate({k: v for k, v in node.items() if k != "weights"}, _convert_="all")
+
+
+def _nested(config: Mapping[str, object]) -> DictConfig:
+    """A flat configuration as it was before."""
+    nested = OmegaConf.create()
+    for key, value in config.items():
+        OmegaConf.update(nested, key, value, force_add=True)
+    return nested
+
+
+@contextmanager
+def _explained() -> Generator[None]:
+    """Words what Hydra finds wrong with a training."""
     try:
-        configs = compose_seeds(words, seeds)
-        for part in ("generator", "discriminator", "degradation", "optimizer"):
-            node = configs[0][part]
-            instantiate(node and {k: v for k, v in node.items() if k != "weights"}, _convert_="all")
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         cause = cause_of(error)
         if isinstance(cause, UserError):
             raise cause from error
         raise UserError(explain(error, verb="train")) from error
-    return [flatten(config) for config in configs]
 
 
-_COMPOSER = Composer(override=as_override, compose=_compose)
+_COMPOSER = Composer(override=as_override, compose=_compose, check=_check_training)
 
 
 def _plan(

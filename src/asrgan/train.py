@@ -42,9 +42,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
-from asrgan.building import build_module
+from asrgan.building import build_data, build_module, check_count, check_settings
 from asrgan.configuration import flatten
-from asrgan.data import PhotographData
 from asrgan.engine import (
     Checkpoints,
     Launch,
@@ -102,7 +101,7 @@ _MAY_CHANGE = (
 def run(config: DictConfig, output_dir: Path) -> None:
     """Trains as the configuration says, and tells where the results are."""
     for key in ("devices", "num_nodes"):
-        _check_count(config, f"trainer.{key}")
+        check_count(config, f"trainer.{key}")
     launch = find_launch(
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
@@ -145,7 +144,12 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
                 f"`trainer.best_metric` (={best_metric}) must be in `trainer.metrics` and have its"
                 f" weights at hand; try one of {', '.join(protocol.metrics)}, content_loss."
             )
-        data = _build_data(config, launch, protocol)
+        data = build_data(
+            config,
+            num_workers=_num_workers(config, launch),
+            minimum_size_px=protocol.minimum_size_px,
+        )
+        data.setup("fit")  # finds what is wrong with the folders before anything is written
         module = build_module(
             config,
             module_class=SuperResolution,
@@ -195,19 +199,7 @@ def _is_finished(last: Path, max_iterations: int) -> bool:
 
 
 def _check(config: DictConfig, launch: Launch, output_dir: Path) -> None:
-    accumulate = config.optimizer.accumulate
-    for key in ("max_iterations", "validate_every", "checkpoint_every", "trainer.log_every"):
-        value = _check_count(config, key)
-        # A checkpoint holds no gradients that wait for their step.
-        if key != "trainer.log_every" and value % accumulate:
-            raise UserError(
-                f"`{key}` (={value}) must be divisible by `optimizer.accumulate` (={accumulate})."
-            )
-    if accumulate > 1 and config.trainer.precision == "16-mixed":
-        raise UserError(
-            "`trainer.precision` (=16-mixed) rescales G's and D's gradients at different times and"
-            " cannot accumulate them; try trainer.precision=bf16-mixed."
-        )
+    check_settings(config, num_devices=launch.devices * launch.num_nodes)
     _check_devices(config, launch)
     if not (output_dir / "checkpoints").exists():
         return
@@ -226,37 +218,11 @@ def _check(config: DictConfig, launch: Launch, output_dir: Path) -> None:
             )
 
 
-def _build_data(config: DictConfig, launch: Launch, protocol: Protocol) -> PhotographData:
-    settings = instantiate(config.data, _convert_="all")
-    data = PhotographData(
-        **settings | {"num_workers": _num_workers(config, launch)},
-        scale=config.scale,
-        seed=config.seed,
-        max_iterations=config.max_iterations,
-        validation_minimum_size_px=protocol.minimum_size_px,
-    )
-    data.setup("fit")  # finds what is wrong with the folders before anything is written
-    return data
-
-
-def _check_count(config: DictConfig, key: str) -> int:
-    value = OmegaConf.select(config, key)
-    if not isinstance(value, int) or value < 1:
-        raise UserError(f"`{key}` (={value}) must be a whole number of at least 1.")
-    return value
-
-
 def _check_devices(config: DictConfig, launch: Launch) -> None:
-    settings, batch_size = config.trainer, config.data.batch_size
-    count = launch.devices * launch.num_nodes
+    settings = config.trainer
     check_devices(accelerator=settings.accelerator, devices=launch.devices)
     best_precision(settings.precision, accelerator=settings.accelerator)
     check_compile_mode(settings.compile, recomputes=settings.recompute)
-    if batch_size % count:
-        raise UserError(
-            f"`data.batch_size` (={batch_size}) must be divisible by the number of devices"
-            f" ({count}), which share it; try {-(-batch_size // count) * count}."
-        )
     if settings.sync_batchnorm and not is_on_gpu(settings.accelerator):
         raise UserError(
             "`trainer.sync_batchnorm` (=true) needs GPUs; leave it out, or try generator.norm=none."

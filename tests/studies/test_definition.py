@@ -99,7 +99,10 @@ def test_keys_that_end_alike_keep_their_full_names():
         ({"variants": {"A": {}, "..": {}}}, r"`..` becomes a folder"),
         ({"variants": {"A": {}, "S": {}}}, r"`S` names two of the variants, stages and references"),
         ({"references": ["A:g.pth"]}, r"`A` names two of the variants, stages and references"),
-        ({"stages": {"S": {"base": {}}}}, r"`stages.S` \(={'base': {}}\) must have `base`, `seed`"),
+        (
+            {"stages": {"S": {"base": {}}}},
+            r"`stages.S` \(={'base': {}}\) must have `base` and `seed`;",
+        ),
         (
             {"stages": {"S": {"base": {}, "seed": "all"}}},
             r"`stages.S.seed` \(=all\) must be a whole",

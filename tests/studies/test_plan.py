@@ -1,6 +1,6 @@
 """From a definition to cells, with a stand-in for Hydra."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def compose(words: Sequence[str], seeds: Sequence[int]) -> list[dict[str, object
     ]
 
 
-COMPOSER = Composer(override=lambda key, value: f"{key}={value}", compose=compose)
+COMPOSER = Composer(override="{}={}".format, compose=compose, check=lambda config, start: None)
 
 
 @pytest.fixture
@@ -72,12 +72,17 @@ def study(tmp_path: Path) -> Study:
 
 
 def plan(
-    study: Study, folder: Path, *, version: str = "v", accepts_other_code: bool = False
+    study: Study,
+    folder: Path,
+    *,
+    version: str = "v",
+    accepts_other_code: bool = False,
+    composer: Composer = COMPOSER,
 ) -> dict[str, CellPlan]:
     planner = Planner(
         study,
         StudyFolder(folder),
-        composer=COMPOSER,
+        composer=composer,
         fingerprints=Fingerprints(folder / "fingerprints.json"),
         code={"version": version, "commit": f"commit-{version}"},
         flags=["--config-dir", "mine"],
@@ -276,6 +281,19 @@ def test_a_key_that_the_code_has_got_since_is_no_change_of_the_study(study: Stud
 def test_a_mistake_is_told(study: Study, tmp_path: Path, changes: dict[str, object], message: str):
     with pytest.raises(UserError, match=message):
         plan(replace(study, **changes), tmp_path / "out")
+
+
+def test_each_training_is_checked_once_with_what_it_starts_from(study: Study, tmp_path: Path):
+    seen: list[tuple[object, object]] = []
+
+    def check(config: Mapping[str, object], start: Mapping[str, object] | None) -> None:
+        seen.append((config["generator.pool_size"], start and start["max_iterations"]))
+        if len(seen) == 3:
+            raise UserError("it cannot be built.")
+
+    with pytest.raises(UserError, match=r"^variant `B`: it cannot be built"):
+        plan(study, tmp_path / "out", composer=replace(COMPOSER, check=check))
+    assert seen == [(4, None), (4, 9), (8, 9)]
 
 
 def test_published_generators_are_known_by_their_content(

@@ -5,7 +5,13 @@ from asrgan.models.bicubic import BicubicUpscaler
 from asrgan.models.blocks import as_phases
 from asrgan.models.discriminators import UNetDiscriminator, VGGDiscriminator
 from asrgan.models.features import DistilledVGG19Features, VGG19Features
-from asrgan.models.files import load_generator, load_weights, read_metadata, save_generator
+from asrgan.models.files import (
+    check_architecture,
+    load_generator,
+    load_weights,
+    read_metadata,
+    save_generator,
+)
 from asrgan.models.folding import fold_norms
 from asrgan.models.generator import SRGANGenerator
 from asrgan.models.spectral import (
@@ -27,6 +33,7 @@ __all__ = [
     "VGGDiscriminator",
     "apply_spectral_norm",
     "as_phases",
+    "check_architecture",
     "fold_norms",
     "fold_spectral_norm",
     "largest_singular_value",

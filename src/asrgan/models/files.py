@@ -205,7 +205,7 @@ def load_weights(generator: SRGANGenerator, path: Path | str) -> list[str]:
         UserError: as ``load_generator``, or the file's architecture is another one.
     """
     source = load_generator(path)
-    _check_architecture(generator, source, path=path)
+    check_architecture(generator, source, path=path)
     notes = [
         f"attention.{place}"
         for place in generator.attention_layers
@@ -333,9 +333,19 @@ def _from_published(published: Mapping[str, Tensor], *, path: Path) -> SRGANGene
     return _build("SRGANGenerator", architecture, state, path=path)
 
 
-def _check_architecture(
+def check_architecture(
     generator: SRGANGenerator, source: SRGANGenerator, *, path: Path | str
 ) -> None:
+    """Whether a generator can start from the weights of another one.
+
+    Args:
+        generator: to be trained.
+        source: the other one.
+        path: of its file, for the message.
+
+    Raises:
+        UserError: it cannot.
+    """
     here, there = generator.architecture, source.architecture
     different = [name for name in _SHARED_ARGUMENTS if here[name] != there[name]]
     if any(place not in generator.attention.places for place in source.attention.places):

@@ -90,7 +90,7 @@ class Study:
             base={"size": size, **config["base"], **(sizes[size] or {})},
             variants=_named_variants(config["variants"], config["grid"]),
             baseline=str(config["baseline"]),
-            seeds=config["seeds"],
+            seeds=_seeds(config["seeds"]),
             stages={name: _stage(name, s, size) for name, s in config["stages"].items()},
             start=config["start"],
             references=[_absolute_model(model) for model in _texts(config["references"])],
@@ -123,11 +123,6 @@ class Study:
                 f"`baseline` (={self.baseline}) must be one of the variants:"
                 f" {', '.join(self.variants)}."
             )
-        if not self.seeds or not all(type(seed) is int and seed >= 0 for seed in self.seeds):
-            raise UserError(f"`seeds` (={self.seeds}) must be a list of whole numbers.")
-        for seed in self.seeds:
-            if self.seeds.count(seed) > 1:
-                raise UserError(f"`seeds` has {seed} twice; a seed is one run of each variant.")
         if self.start is not None and self.start not in self.stages:
             known = ", ".join(self.stages) or "there are none"
             raise UserError(f"`start` (={self.start}) must be null or one of the stages: {known}.")
@@ -164,12 +159,25 @@ def _absolute_model(specification: str) -> str:
     return name + separator + (file if file == "bicubic" else absolute_weights(file))
 
 
+def _seeds(seeds: Any) -> list[int]:
+    is_list = isinstance(seeds, list) and seeds
+    if not is_list or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise UserError(f"`seeds` (={seeds}) must be a list of whole numbers.")
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise UserError(f"`seeds` has {seed} twice; a seed is one run of each variant.")
+    return seeds
+
+
 def _named_variants(
-    variants: Mapping[str, Overrides | None], grid: Mapping[str, Sequence[object]]
+    variants: Mapping[str, Any], grid: Mapping[str, Sequence[object]]
 ) -> dict[str, Overrides]:
     if bool(variants) == bool(grid):
         raise UserError("a study has either `variants` or a `grid`; give one of them.")
     if variants:
+        for name, own in variants.items():
+            if not isinstance(own, dict | None):
+                raise UserError(f"`variants.{name}` (={own}) must hold keys and values.")
         return {str(name): own or {} for name, own in variants.items()}
     short = {key: re.split(r"[./]", key)[-1] for key in grid}
     if len(set(short.values())) < len(short):
@@ -187,10 +195,10 @@ def _named_variants(
     return named
 
 
-def _stage(name: str, stage: Mapping[str, Any], size: str) -> Stage:
-    unknown = set(stage) - {"base", "sizes", "seed"}
-    if unknown or "seed" not in stage:
-        raise UserError(f"`stages.{name}` (={dict(stage)}) must have `base`, `seed` and `sizes`.")
+def _stage(name: str, stage: Any, size: str) -> Stage:
+    parts = {"base", "sizes", "seed"}
+    if not isinstance(stage, dict) or not {"base", "seed"} <= stage.keys() <= parts:
+        raise UserError(f"`stages.{name}` (={stage}) must have `base` and `seed`; perhaps `sizes`.")
     of_size = (stage.get("sizes") or {}).get(size) or {}
     seed = stage["seed"]
     if seed != "each" and type(seed) is not int:

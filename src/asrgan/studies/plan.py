@@ -21,10 +21,13 @@ class Composer:
     Attributes:
         override: a key and a plain value -> ``key=value`` in Hydra's grammar.
         compose: overrides of ``asrgan train``, and seeds -> a flat configuration for each.
+        check: finds what is wrong with a flat configuration; with that of the stage it starts from,
+            or None.
     """
 
     override: Callable[[str, object], str]
     compose: Callable[[Sequence[str], Sequence[int]], Sequence[Config]]
+    check: Callable[[Config, Config | None], None]
 
     def overrides(self, values: Overrides) -> list[str]:
         """Several keys with their values."""
@@ -120,6 +123,7 @@ class Planner:
         self._code = code
         self._flags = flags
         self._identities: dict[str, str] = {}  # of cells planned so far, by their path
+        self._configs: dict[str, Config] = {}  # the same
         self._groups: dict[str, object] = {}  # in W&B, of those cells that it watches
         self._benchmarks: dict[str, str] = {}
         for text in study.benchmarks:
@@ -191,6 +195,9 @@ class Planner:
                 data[key] = self._of_prepared(str(file), config)
             else:
                 data[key] = self._fingerprints.of(str(file), key=key)
+        self._configs[path] = config
+        if seed == training.seeds[0]:  # the others differ by it alone
+            self._composer.check(config, None if start is None else self._configs[start])
         if "logger.wandb.group" in config:
             self._groups[path] = config["logger.wandb.group"] or self._study.name
         decisive = science(config)
