@@ -9,7 +9,7 @@ from asrgan.studies.identity import Fingerprints
 from asrgan.studies.local import Agenda, run_locally, shares
 from asrgan.studies.plan import Composer, Planner, trainings
 from asrgan.studies.requirements import Requirement, find_misses
-from asrgan.studies.results import last_scores, read_curve, read_results, write_results
+from asrgan.studies.results import last_scores, read_results, write_results
 from asrgan.studies.scoring import Model, Scores, score
 from asrgan.studies.statistics import (
     Estimate,
@@ -59,7 +59,6 @@ __all__ = [
     "paired_difference",
     "plot_comparison",
     "plot_curves",
-    "read_curve",
     "read_results",
     "run_cell",
     "run_locally",

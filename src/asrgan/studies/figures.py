@@ -1,6 +1,5 @@
 """Pictures of results: curves over iterations, and models side by side."""
 
-import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from asrgan.files import atomic_path
+from asrgan.files import atomic_path, read_table
 
 Picture = NDArray[np.uint8]
 
@@ -42,10 +41,8 @@ def plot_curves(tables: Mapping[str, Path], *, columns: Sequence[str], path: Pat
 
 
 def _read_column(table: Path, column: str) -> tuple[list[int], list[float]]:
-    with table.open(encoding="utf-8", newline="") as file:
-        points = [
-            (int(r["iteration"]), float(r[column])) for r in csv.DictReader(file) if r.get(column)
-        ]
+    _, rows = read_table(table)
+    points = [(int(row["iteration"]), float(row[column])) for row in rows if row.get(column)]
     return [iteration for iteration, _ in points], [value for _, value in points]
 
 

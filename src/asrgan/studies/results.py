@@ -1,11 +1,11 @@
-"""What the cells of a study have left: rows, curves, hours, memory."""
+"""What the cells of a study have left: rows, scores, hours."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from asrgan.files import atomic_path, read_table
 from asrgan.metrics import METRICS
-from asrgan.studies.folder import CellFolder, CellState, StudyFolder
+from asrgan.studies.folder import CellState, StudyFolder
 from asrgan.studies.tables import Row, as_markdown, write_rows
 
 
@@ -74,14 +74,6 @@ def _summarize(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
     return summary
 
 
-def read_curve(cell: CellFolder) -> list[dict[str, float]]:
-    """The rows of a cell's ``metrics.csv`` so far; a row has the values that were written."""
-    path = cell.folder / "metrics.csv"
-    if not path.exists():
-        return []
-    return [{k: float(v) for k, v in row.items() if v} for row in read_rows(path)]
-
-
 def last_scores(path: Path) -> dict[str, float]:
     """Scores of the last validation in a run's ``metrics.csv``, means over its benchmarks."""
     rows = read_rows(path) if path.exists() else []
@@ -98,14 +90,6 @@ def last_scores(path: Path) -> dict[str, float]:
 def hours(state: CellState) -> float:
     """Time of all attempts, lost work included."""
     return sum(attempt.seconds for attempt in state.attempts) / 3600
-
-
-def peak_memory_mib(cell: CellFolder) -> float | None:
-    """Of the training, see `asrgan.engine.peak_memory_mib`; None: no rows yet."""
-    rows = read_curve(cell)
-    return max(
-        (r["train/peak_memory_mib"] for r in rows if "train/peak_memory_mib" in r), default=None
-    )
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
