@@ -17,7 +17,8 @@ from asrgan import cli, train, weights
 from asrgan.configuration import compose
 from asrgan.files import file_digest
 from asrgan.imaging import write_image
-from asrgan.models import SRGANGenerator, save_generator
+from asrgan.models import save_generator
+from small_networks import small_generator
 
 # Tests run side by side, one process a core: more threads only get in each other's way.
 torch.set_num_threads(1)
@@ -103,19 +104,8 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pa
     def save(scale: int) -> Path:
         path = tmp_path_factory.mktemp("weights") / f"x{scale}.safetensors"
         torch.manual_seed(scale)
-        generator = SRGANGenerator(
-            scale=scale,
-            num_features=8,
-            num_blocks=1,
-            norm="batch",
-            trunk_end="norm",
-            output="tanh",  # around grey, so that little is clamped
-            spectral_norm=False,
-            spectral_norm_output=False,
-            attention=[],
-            pool_size=1,
-            attention_resize="nearest",
-        )
+        # Around grey, so that little is clamped.
+        generator = small_generator(scale=scale, num_blocks=1, output="tanh")
         save_generator(path, generator, recipe={})
         return path
 

@@ -8,24 +8,13 @@ from omegaconf import OmegaConf
 from asrgan import doctor
 from asrgan.configuration import compose
 from asrgan.errors import UserError
-from asrgan.models import SRGANGenerator, save_generator
+from asrgan.models import save_generator
+from small_networks import small_generator
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    generator = SRGANGenerator(
-        scale=4,
-        num_features=8,
-        num_blocks=2,
-        norm="batch",
-        trunk_end="norm",
-        output="linear",
-        spectral_norm=True,
-        spectral_norm_output=False,
-        attention=[{"after": "trunk"}],
-        pool_size=4,
-        attention_resize="transposed",
-    )
+    generator = small_generator(spectral_norm=True, attention=[{"after": "trunk"}], pool_size=4)
     path = tmp_path / "tiny.safetensors"
     save_generator(path, generator, recipe={})
     return path

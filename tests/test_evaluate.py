@@ -18,6 +18,7 @@ from asrgan.data import Benchmark
 from asrgan.errors import DivergedError, RequirementsMissedError, UserError
 from asrgan.imaging import bicubic_upscale, read_image, to_array, write_image
 from asrgan.models import SRGANGenerator, save_generator
+from small_networks import small_generator
 
 METRICS = "psnr_y_db,ssim_y,psnr_rgb_db,ssim_rgb"
 
@@ -49,18 +50,8 @@ def originals(tmp_path: Path, photographs: Path) -> Path:
 @pytest.fixture
 def generator_file(tmp_path: Path) -> Callable[[int], Path]:
     def save(scale: int) -> Path:
-        generator = SRGANGenerator(
-            scale=scale,
-            num_features=8,
-            num_blocks=1,
-            norm="batch",
-            trunk_end="norm",
-            output="linear",
-            spectral_norm=True,
-            spectral_norm_output=False,
-            attention=[{"after": "trunk"}],
-            pool_size=2,
-            attention_resize="transposed",
+        generator = small_generator(
+            scale=scale, num_blocks=1, spectral_norm=True, attention=[{"after": "trunk"}]
         )
         path = tmp_path / f"x{scale}" / "generator.safetensors"
         save_generator(path, generator, recipe={})

@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 import pytest
@@ -12,24 +11,13 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+import small_networks
 from asrgan import export
 from asrgan.configuration import compose
 from asrgan.errors import UserError
 from asrgan.models import SRGANGenerator, load_generator, read_metadata, save_generator
 
-SMALL: dict[str, Any] = {
-    "scale": 4,
-    "num_features": 8,
-    "num_blocks": 1,
-    "norm": "batch",
-    "trunk_end": "norm",
-    "output": "linear",
-    "spectral_norm": True,
-    "spectral_norm_output": False,
-    "attention": [],
-    "pool_size": 2,
-    "attention_resize": "transposed",
-}
+SMALL = small_networks.SMALL | {"num_blocks": 1, "spectral_norm": True}
 
 
 def run(folder: Path, *overrides: str) -> None:

@@ -13,7 +13,8 @@ import torch
 from skimage import data
 
 from asrgan.imaging import write_image
-from asrgan.models import SRGANGenerator, save_generator
+from asrgan.models import save_generator
+from small_networks import small_generator
 
 nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
 pytest.importorskip("ipykernel", reason="ipykernel is not installed")
@@ -39,15 +40,9 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = tmp_path_factory.mktemp("project") / "outputs" / "quickstart"
     write_image(study / "photographs" / "held_out" / "chelsea.png", data.chelsea()[60:188, 100:251])
     torch.manual_seed(0)
-    generator = SRGANGenerator(
-        scale=4,
-        num_features=8,
+    generator = small_generator(
         num_blocks=1,
         norm="none",
-        trunk_end="norm",
-        output="linear",
-        spectral_norm=False,
-        spectral_norm_output=False,
         attention=[{"after": "trunk"}],
         pool_size=4,
         attention_resize="nearest",

@@ -1,7 +1,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,20 +9,8 @@ from spandrel import MAIN_REGISTRY, ImageModelDescriptor, ModelLoader, ModelTili
 
 from asrgan.models import SRGANGenerator, fold_norms, load_generator, save_generator
 from asrgan.spandrel import register
+from small_networks import SMALL
 
-SMALL: dict[str, Any] = {
-    "scale": 4,
-    "num_features": 8,
-    "num_blocks": 2,
-    "norm": "batch",
-    "trunk_end": "norm",
-    "output": "linear",
-    "spectral_norm": False,
-    "spectral_norm_output": False,
-    "attention": [],
-    "pool_size": 2,
-    "attention_resize": "transposed",
-}
 # What no shape of a tensor tells: tanh, the pooling before an interpolation.
 VARIANTS = {
     "srresnet": {},

@@ -23,26 +23,14 @@ from asrgan.losses import (
 )
 from asrgan.metrics import Protocol
 from asrgan.models import SRGANGenerator, UNetDiscriminator, VGGDiscriminator
+from small_networks import small_generator
 
 Parameters = dict[str, Tensor]
 
 
 def make_generator(**changes: Any) -> SRGANGenerator:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {
-        "scale": 4,
-        "num_features": 8,
-        "num_blocks": 1,
-        "norm": "batch",
-        "trunk_end": "norm",
-        "output": "linear",
-        "spectral_norm": False,
-        "spectral_norm_output": False,
-        "attention": [],
-        "pool_size": 2,
-        "attention_resize": "transposed",
-    }
-    return SRGANGenerator(**(settings | changes))
+    return small_generator(**({"num_blocks": 1} | changes))
 
 
 def make_discriminator(**changes: Any) -> VGGDiscriminator:

@@ -7,23 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+import small_networks
 from asrgan.errors import UserError
 from asrgan.inference.network import describe, with_attention
 from asrgan.models import SRGANGenerator
 
-SMALL: dict[str, Any] = {
-    "scale": 4,
-    "num_features": 8,
-    "num_blocks": 2,
-    "norm": "none",
-    "trunk_end": "prelu",
-    "output": "linear",
-    "spectral_norm": False,
-    "spectral_norm_output": False,
-    "attention": [],
-    "pool_size": 2,
-    "attention_resize": "nearest",
-}
+SMALL = small_networks.SMALL | {"norm": "none", "trunk_end": "prelu", "attention_resize": "nearest"}
 
 
 def build(**changes: Any) -> SRGANGenerator:

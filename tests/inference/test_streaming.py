@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import small_networks
 from asrgan.errors import UserError
 from asrgan.imaging import bicubic_upscale
 from asrgan.inference.network import describe
@@ -16,19 +17,7 @@ from asrgan.models import SRGANGenerator, fold_norms
 CPU = torch.device("cpu")
 FLOAT32 = Precision(*[torch.float32] * 3)
 BFLOAT16 = Precision(torch.bfloat16, image=torch.float32, tokens=torch.float32)
-SMALL: dict[str, Any] = {
-    "scale": 4,
-    "num_features": 8,
-    "num_blocks": 2,
-    "norm": "batch",
-    "trunk_end": "norm",
-    "output": "linear",
-    "spectral_norm": False,
-    "spectral_norm_output": False,
-    "attention": [],
-    "pool_size": 3,
-    "attention_resize": "transposed",
-}
+SMALL = small_networks.SMALL | {"pool_size": 3}
 PLACES = ("head", "block1", "block2", "trunk", "upsample1", "upsample2")
 SIZES = ((1, 1), (9, 1), (2, 30), (21, 11))
 

@@ -14,24 +14,13 @@ from asrgan.errors import UserError
 from asrgan.imaging import bicubic_upscale, read_image, to_tensor
 from asrgan.inference import MemoryBudgetError, Upscaler
 from asrgan.models import BicubicUpscaler, SRGANGenerator, load_generator, save_generator
+from small_networks import small_generator
 
 
 def build(**changes: Any) -> SRGANGenerator:
     torch.manual_seed(0)
-    architecture: dict[str, Any] = {
-        "scale": 4,
-        "num_features": 8,
-        "num_blocks": 1,
-        "norm": "batch",
-        "trunk_end": "norm",
-        "output": "linear",
-        "spectral_norm": False,
-        "spectral_norm_output": False,
-        "attention": [{"after": "trunk"}],
-        "pool_size": 2,
-        "attention_resize": "transposed",
-    }
-    generator = SRGANGenerator(**(architecture | changes)).eval()
+    own = {"num_blocks": 1, "attention": [{"after": "trunk"}]}
+    generator = small_generator(**(own | changes)).eval()
     for layer in generator.attention_layers.values():
         layer.gamma.data.fill_(0.5)
     return generator

@@ -21,20 +21,8 @@ from asrgan.models.files import (
     save_generator,
 )
 from asrgan.models.generator import SRGANGenerator
+from small_networks import SMALL
 
-SMALL: dict[str, Any] = {
-    "scale": 4,
-    "num_features": 8,
-    "num_blocks": 2,
-    "norm": "batch",
-    "trunk_end": "norm",
-    "output": "linear",
-    "spectral_norm": False,
-    "spectral_norm_output": False,
-    "attention": [],
-    "pool_size": 2,
-    "attention_resize": "transposed",
-}
 ASRGAN = {"spectral_norm": True, "attention": [{"after": "trunk"}]}
 
 

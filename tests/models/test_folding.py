@@ -1,6 +1,5 @@
 import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,20 +10,8 @@ from asrgan.models.files import load_generator, save_generator
 from asrgan.models.folding import fold_norms
 from asrgan.models.generator import SRGANGenerator
 from asrgan.models.spectral import fold_spectral_norm
+from small_networks import SMALL
 
-SMALL: dict[str, Any] = {
-    "scale": 4,
-    "num_features": 8,
-    "num_blocks": 2,
-    "norm": "batch",
-    "trunk_end": "norm",
-    "output": "linear",
-    "spectral_norm": False,
-    "spectral_norm_output": False,
-    "attention": [],
-    "pool_size": 2,
-    "attention_resize": "transposed",
-}
 VARIANTS = {
     "srresnet": {},
     "published": {"trunk_end": "prelu", "output": "tanh"},

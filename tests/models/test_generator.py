@@ -6,22 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+import small_networks
 from asrgan.errors import UserError
 from asrgan.models.generator import SRGANGenerator
 
-SMALL: dict[str, Any] = {
-    "scale": 4,
-    "num_features": 8,
-    "num_blocks": 2,
-    "norm": "batch",
-    "trunk_end": "norm",
-    "output": "linear",
-    "spectral_norm": False,
-    "spectral_norm_output": False,
-    "attention": [],
-    "pool_size": 2,
-    "attention_resize": "bilinear",
-}
+SMALL = small_networks.SMALL | {"attention_resize": "bilinear"}
 EVERYWHERE = [
     {"after": "head", "resize": "nearest"},
     {"after": "block1", "pool_size": 3},

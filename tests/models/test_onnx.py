@@ -9,23 +9,12 @@ import pytest
 import torch
 
 import asrgan
+import small_networks
 from asrgan.errors import UserError
 from asrgan.models import SRGANGenerator
 from asrgan.models import onnx as onnx_files
 
-SMALL: dict[str, Any] = {
-    "scale": 4,
-    "num_features": 8,
-    "num_blocks": 2,
-    "norm": "batch",
-    "trunk_end": "norm",
-    "output": "linear",
-    "spectral_norm": True,
-    "spectral_norm_output": False,
-    "attention": [],
-    "pool_size": 2,
-    "attention_resize": "transposed",
-}
+SMALL = small_networks.SMALL | {"spectral_norm": True}
 EVERYWHERE = [
     {"after": "head", "resize": "nearest"},
     {"after": "block1", "pool_size": 3, "resize": "bilinear"},

@@ -17,6 +17,7 @@ from asrgan.imaging import write_image
 from asrgan.models import SRGANGenerator, save_generator
 from asrgan.studies.folder import Attempt, CellFolder, CellPlan, CellState, StudyFolder, StudyPlan
 from asrgan.studies.report import ImageScores, Run, StudyResults
+from small_networks import small_generator
 
 IMAGES = [("Five", f"image{number}") for number in range(5)] + [
     ("Seven", f"image{number}") for number in range(7)
@@ -72,18 +73,8 @@ def _make_results(runs: list[Run] | None = None, **others: object) -> StudyResul
 
 
 def _make_generator(*, attention: list[dict[str, object]]) -> SRGANGenerator:
-    generator = SRGANGenerator(
-        scale=4,
-        num_features=8,
-        num_blocks=1,
-        norm="none",
-        trunk_end="norm",
-        output="linear",
-        spectral_norm=False,
-        spectral_norm_output=False,
-        attention=attention,
-        pool_size=2,
-        attention_resize="nearest",
+    generator = small_generator(
+        num_blocks=1, norm="none", attention=attention, attention_resize="nearest"
     ).eval()
     for layer in generator.attention_layers.values():
         torch.nn.init.constant_(layer.gamma, 0.5)
