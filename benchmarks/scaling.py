@@ -23,17 +23,12 @@ import tempfile
 import time
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+from operations import num_operations, rehearsal
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
-from asrgan.building import build_rehearsal
-from asrgan.configuration import compose
 from asrgan.engine import Rehearsal
 
 CROP_SIZE_PX, BATCH_SIZE, ITERATIONS = 96, 16, 200_000  # of the A-SRGAN and SRGAN experiments
@@ -53,26 +48,12 @@ SMALL = (
 
 def count(experiment: str, batch_size: int) -> tuple[float, int, int]:
     """Operations of an iteration, and the bytes of G's and of D's gradients."""
-    overrides = [f"experiment={experiment}", "data.train=null", "data.validation=null"]
+    overrides = [f"experiment={experiment}"]
     if experiment != "srresnet_x4":
         overrides.append("loss.perceptual.network.weights=untrained")
-    config = OmegaConf.create(compose("train", overrides))
-    module = build_rehearsal(config, precision="bf16-mixed")
-    with _Operations() as operations:
-        module.peak_bytes(crop_size_px=CROP_SIZE_PX, batch_size=batch_size)
-    return operations.count / 3, *gradient_bytes(module)  # it makes three iterations
-
-
-class _Operations(TorchDispatchMode):
-    """Counts as torch's FlopCounterMode, whose names of modules stand `autograd.grad` not."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if (formula := flop_registry.get(func.overloadpacket)) is not None:
-            self.count += formula(*args, **(kwargs or {}), out_val=result)
-        return result
+    module = rehearsal(overrides)
+    number = num_operations(module, crop_size_px=CROP_SIZE_PX, batch_size=batch_size)
+    return number, *gradient_bytes(module)
 
 
 def gradient_bytes(module: Rehearsal) -> tuple[int, int]:
@@ -159,9 +140,7 @@ def _step_s(folder: str, *overrides: str) -> float:
 
 def test(arguments: argparse.Namespace) -> None:
     """Compares the model with two processes of one thread each."""
-    config = OmegaConf.create(compose("train", [*SMALL, "data.train=null"]))
-    module = build_rehearsal(config, precision="bf16-mixed")
-    sizes = list(gradient_bytes(module))
+    sizes = list(gradient_bytes(rehearsal(SMALL)))
     queue: Queue[float] = multiprocessing.get_context("spawn").Queue()
     with tempfile.TemporaryDirectory() as folder:
         spawn(_all_reduce, (f"{folder}/meeting", sizes, queue), nprocs=2)

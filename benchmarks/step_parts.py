@@ -29,17 +29,20 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    config = compose("train", arguments.overrides)
+    config = compose("train", ["data.validation=null", *arguments.overrides])
     keep_freed_memory()
-    parts = _parts(config)
-    precision = best_precision(config["trainer"]["precision"], accelerator="cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    parts = _parts(config, device)
+    precision = best_precision(config["trainer"]["precision"], accelerator="auto")
     is_mixed = precision == "bf16-mixed"
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for round_number in range(arguments.rounds + 1):
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed, cache_enabled=False):
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed, cache_enabled=False):
             for name, part in parts.items():
                 start = time.perf_counter()
                 part()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
                 if round_number:  # the first warms up
                     seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
@@ -52,15 +55,15 @@ def main() -> None:
     print(f"| sum | {1000 * total:.1f} | |")
 
 
-def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
+def _parts(config: dict[str, Any], device: torch.device) -> dict[str, Callable[[], object]]:
     """The parts of `SuperResolution.training_step`, in its order."""
     generator_arguments = {k: v for k, v in config["generator"].items() if k != "weights"}
-    generator = instantiate(generator_arguments).to(memory_format=torch.channels_last)
+    generator = instantiate(generator_arguments).to(device, memory_format=torch.channels_last)
     discriminator = instantiate(config["discriminator"])
     losses = instantiate(config["loss"], _convert_="all")
     adversarial = losses.pop("adversarial")
     losses = {
-        name: loss.to(memory_format=torch.channels_last)
+        name: loss.to(device, memory_format=torch.channels_last)
         for name, loss in losses.items()
         if loss is not None
     }
@@ -73,7 +76,7 @@ def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
     state: dict[str, Any] = {}
 
     def degrade() -> None:
-        state["hr"] = pictures.to(memory_format=torch.channels_last).float().div_(255)
+        state["hr"] = pictures.to(device, memory_format=torch.channels_last).float().div_(255)
         lr_image = degradation(state["hr"], sample_numbers=range(len(pictures)))
         state["lr"] = lr_image.contiguous(memory_format=torch.channels_last)
 
@@ -82,7 +85,7 @@ def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
 
     def content() -> None:
         values = [x.weight * x(state["sr"], state["hr"]) for x in losses.values()]
-        state["loss_g"] = sum(values, torch.zeros(()))
+        state["loss_g"] = sum(values, torch.zeros((), device=device))
 
     def generator_backward() -> None:
         state["loss_g"].backward()
@@ -98,7 +101,7 @@ def _parts(config: dict[str, Any]) -> dict[str, Callable[[], object]]:
     parts |= {"HR to float, LR": degrade, "G forward": generator_forward, "content losses": content}
     if discriminator is None:
         return parts | {"G backward": generator_backward, "G update, average": generator_update}
-    discriminator.to(memory_format=torch.channels_last)
+    discriminator.to(device, memory_format=torch.channels_last)
     optimizer_d = recipe.discriminator(discriminator.parameters())
 
     def judge(image: Tensor) -> Tensor:

@@ -1,18 +1,23 @@
 """A training step of asrgan beside the same step as a plain loop.
 
-    python benchmarks/training.py experiment=srgan_x4 data.train=DIR [key=value ...]
+    python benchmarks/training.py [EXPERIMENT ...] [--data DIR] [--sizes 96x16 ...] [key=value ...]
 
-Takes the overrides of `asrgan train`. Three ways of the same step, with the same networks, losses,
-optimizer, crops and degradation, each in a process of its own, in turns:
+Three ways of the same step, with the same losses, optimizers, crops and degradation, each in a
+process of its own, in turns:
 
-  plain    as one writes it first: float32, NCHW; D's step, then G's, which passes its pictures
-           through G and D anew and leaves gradients in D that nobody uses
+  plain    as one writes it first: float32, NCHW, torch's own layers; D's step, then G's, which
+           passes its pictures through G and D anew and leaves gradients in D that nobody uses
   careful  plain, with G's pictures made once and D's parameters frozen in G's step
   asrgan   `asrgan train` itself, through Lightning, with its loader, logging and checkpoints
 
-A value is the median over the steps of a turn, a ratio the median over the turns. What asrgan's
-step spends outside of `training_step` is split into waiting for the loader, and the rest: Lightning
-and logging.
+Training data are noise that stays in memory and, with --data, photographs or the output of `asrgan
+prepare`. Further words are overrides of `asrgan train`. VGG-19 is of random numbers.
+
+A value is the median over the steps of a turn, then over the turns; a ratio is the median over the
+turns, with the least and the largest of them. What asrgan's step spends outside of `training_step`
+is split into waiting for the loader, and the rest: Lightning and logging. Operations are counted,
+and the peak of the device is what its best convolution reaches in asrgan's precision. Memory is
+what the process holds on a CPU, and what torch holds on a GPU.
 """
 
 import argparse
@@ -25,68 +30,191 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import MethodType, SimpleNamespace
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import Tensor
+from operations import num_operations, rehearsal
+from torch import Tensor, nn
 
 from asrgan import train
 from asrgan.configuration import compose
 from asrgan.data import PhotographData
-from asrgan.engine import SuperResolution, best_precision
+from asrgan.engine import (
+    SuperResolution,
+    best_precision,
+    num_loader_workers,
+    peak_memory_mib,
+)
+from asrgan.imaging import write_image
+from asrgan.models.blocks import OutputConvolution, PReLU
 
 _WAYS = ("plain", "careful", "asrgan")
 _WARM_UP = 3  # steps
+_NOISE = "noise"
+_GPU_SIZES = ("96x16", "96x32", "96x64", "96x128", "192x16", "384x16", "512x16")
+_COLUMNS = (
+    "experiment",
+    "data",
+    "crop, px",
+    "batch",
+    "plain, s",
+    "careful, s",
+    "asrgan, s",
+    "plain / asrgan",
+    "careful / asrgan",
+    "loader",
+    "Lightning, logging",
+    "images/s",
+    "TFLOP/s",
+    "of peak",
+    "memory, GiB",
+)
+
+Result = dict[str, float]
+
+
+class Case(NamedTuple):
+    """What is trained.
+
+    Attributes:
+        experiment: its name.
+        data: a folder, or ``noise``.
+        size: crop x batch.
+    """
+
+    experiment: str
+    data: str
+    size: str
+
+    def overrides(self, noise: Path) -> list[str]:
+        """Of `asrgan train`."""
+        crop, batch = self.size.split("x")
+        folder = noise if self.data == _NOISE else Path(self.data).absolute()
+        words = [f"experiment={self.experiment}", f"data.train={folder}", "data.validation=null"]
+        words += [f"data.crop_size_px={crop}", f"data.batch_size={batch}"]
+        if self.experiment != "srresnet_x4":
+            words.append("++loss.perceptual.network.weights=untrained")
+        return words
 
 
 def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("words", nargs="*", help="experiments, and overrides with a =")
+    parser.add_argument("--data", action="append", help="photographs, or prepared ones")
+    parser.add_argument("--sizes", nargs="*", help="crop x batch")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="measured steps of a turn")
-    parser.add_argument("--way", choices=_WAYS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    config = compose("train", ["data.validation=null", *arguments.overrides])
+    parser.add_argument("--way", choices=(*_WAYS, "peak"), help=argparse.SUPPRESS)
+    arguments = parser.parse_intermixed_args()
+    own = [word for word in arguments.words if "=" in word]
     if arguments.way is not None:
-        print(json.dumps(_measure(config, arguments.way, arguments.steps)))
+        print(json.dumps(_measure(compose("train", own), arguments.way, arguments.steps)))
         return
-    turns: list[dict[str, dict[str, float]]] = []
-    for _ in range(arguments.turns):
-        turns.append({way: _in_a_process(way, arguments) for way in _WAYS})
-        print({way: round(turns[-1][way]["step"], 3) for way in _WAYS}, file=sys.stderr)
-    crop, batch = config["data"]["crop_size_px"], config["data"]["batch_size"]
-    precision = best_precision(config["trainer"]["precision"], accelerator="auto")
+    experiments = [word for word in arguments.words if "=" not in word]
+    default_sizes = _GPU_SIZES if torch.cuda.is_available() else ["96x16"]
+    cases = [
+        Case(experiment, data, size)
+        for experiment in experiments or ["srresnet_x4", "srgan_x4", "asrgan_x4"]
+        for data in [_NOISE, *(arguments.data or [])]
+        for size in arguments.sizes or default_sizes
+    ]
+    turns: dict[Case, list[dict[str, Result]]] = {case: [] for case in cases}
+    with tempfile.TemporaryDirectory() as name:
+        noise = _write_noise(Path(name), max(int(case.size.split("x")[0]) for case in cases))
+        peak = _in_a_process("peak", [*cases[0].overrides(noise), *own], arguments.steps)["rate"]
+        for _, case in itertools.product(range(arguments.turns), cases):
+            words = [*case.overrides(noise), *own]
+            turn = {way: _in_a_process(way, words, arguments.steps) for way in _WAYS}
+            turns[case].append(turn)
+            print(case, {way: round(turn[way]["step"], 3) for way in _WAYS}, file=sys.stderr)
+        operations = {case: _operations(case, [*case.overrides(noise), *own]) for case in cases}
+    precision = best_precision(compose("train", own)["trainer"]["precision"], accelerator="auto")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
     print(
-        f"batch {batch}, crop {crop} px, asrgan in {precision}, {torch.get_num_threads()} threads\n"
+        f"asrgan in {precision} on {device}, {torch.get_num_threads()} threads; the device's peak:"
+        f" {peak / 1e12:.3g} TFLOP/s\n"
     )
-    print("| | seconds a step | asrgan is faster by |\n| --- | --- | --- |")
-    for way in _WAYS:
-        seconds = statistics.median(turn[way]["step"] for turn in turns)
-        ratios = [turn[way]["step"] / turn["asrgan"]["step"] for turn in turns]
-        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if way != "asrgan" else ""
-        print(f"| {way} | {seconds:.3f} | {statistics.median(ratios):.2f}{spread} |")
-    for share in ("loader", "overhead"):
-        shares = [turn["asrgan"][share] / turn["asrgan"]["step"] for turn in turns]
-        print(f"| of it {share} | {statistics.median(shares):.1%} | |")
+    print(f"| {' | '.join(_COLUMNS)} |\n{'| --- ' * len(_COLUMNS)}|")
+    for case in cases:
+        print(f"| {' | '.join(_cells(case, turns[case], operations[case], peak))} |")
+    for case in cases:
+        with_attention = case._replace(experiment="asrgan_x4")
+        if case.experiment == "srgan_x4" and with_attention in turns:
+            pairs = zip(turns[with_attention], turns[case], strict=True)
+            ratios = [ours["asrgan"]["step"] / base["asrgan"]["step"] for ours, base in pairs]
+            print(f"\nA-SRGAN beside SRGAN, {case.data}, {case.size}: {_spread(ratios)} times")
 
 
-def _in_a_process(way: str, arguments: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--way", way, "--steps", str(arguments.steps)]
-    done = subprocess.run(
-        [*command, *arguments.overrides], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+def _cells(case: Case, turns: Sequence[dict[str, Result]], work: float, peak: float) -> list[str]:
+    def median(way: str, name: str = "step") -> float:
+        return statistics.median(turn[way][name] for turn in turns)
+
+    crop, batch = case.size.split("x")
+    data = case.data if case.data == _NOISE else Path(case.data).name
+    ratios = [
+        _spread([turn[way]["step"] / turn["asrgan"]["step"] for turn in turns]) for way in _WAYS[:2]
+    ]
+    shares = [
+        statistics.median(turn["asrgan"][name] / turn["asrgan"]["step"] for turn in turns)
+        for name in ("loader", "overhead")
+    ]
+    step_s = median("asrgan")
+    return [
+        case.experiment,
+        data,
+        crop,
+        batch,
+        *(f"{median(way):.3g}" for way in _WAYS),
+        *ratios,
+        *(f"{share:.1%}" for share in shares),
+        f"{int(batch) / step_s:.3g}",
+        f"{work / step_s / 1e12:.3g}",
+        f"{work / step_s / peak:.0%}",
+        f"{median('asrgan', 'memory') / 1024:.2f}",
+    ]
 
 
-def _measure(config: dict[str, Any], way: str, steps: int) -> dict[str, float]:
-    """Median seconds of a step, and what of it is spent outside of it."""
+def _spread(ratios: Sequence[float]) -> str:
+    middle = f"{statistics.median(ratios):.2f}"
+    return f"{middle} ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else middle
+
+
+def _write_noise(folder: Path, size_px: int) -> Path:
+    generator = np.random.default_rng(0)
+    for number in range(16):
+        picture = generator.integers(0, 256, (size_px + 32, size_px + 32, 3), np.uint8)
+        write_image(folder / f"{number}.png", picture)
+    return folder
+
+
+def _operations(case: Case, overrides: Sequence[str]) -> float:
+    crop, batch = (int(part) for part in case.size.split("x"))
+    return num_operations(rehearsal(overrides), crop_size_px=crop, batch_size=batch)
+
+
+def _in_a_process(way: str, overrides: Sequence[str], steps: int) -> Result:
+    """What a way measures; infinite where the device's memory does not suffice."""
+    command = [sys.executable, __file__, "--way", way, "--steps", str(steps), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    if "OutOfMemoryError" in done.stderr:
+        return dict.fromkeys(("step", "loader", "overhead", "memory"), float("inf"))
+    raise RuntimeError(done.stderr)
+
+
+def _measure(config: dict[str, Any], way: str, steps: int) -> Result:
+    """Median seconds of a step, and what of it is spent outside of it; or the device's peak."""
     logging.disable(logging.INFO)
+    if way == "peak":
+        return {"rate": _peak_rate(config["trainer"]["precision"])}
     if way == "asrgan":
         return _asrgan(config, steps)
     ends = list(
@@ -95,12 +223,35 @@ def _measure(config: dict[str, Any], way: str, steps: int) -> dict[str, float]:
     return {"step": statistics.median(_differences(ends)[_WARM_UP - 1 :])}
 
 
+def _peak_rate(precision: Any) -> float:
+    """Operations a second of the best of some large convolutions."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = best_precision(precision, accelerator="auto")
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(chosen, torch.float32)
+    layer = nn.Conv2d(256, 256, 3, padding=1, device=device, dtype=dtype)
+    layer.to(memory_format=torch.channels_last)
+    number, num_calls = (64, 20) if device.type == "cuda" else (4, 1)
+    maps = torch.randn(number, 256, 96, 96, device=device, dtype=dtype)
+    maps = maps.to(memory_format=torch.channels_last)
+    best_s = float("inf")
+    with torch.no_grad():
+        for _ in range(10):
+            start_s = time.perf_counter()
+            for _ in range(num_calls):
+                layer(maps)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best_s = min(best_s, (time.perf_counter() - start_s) / num_calls)
+    return 2 * maps.numel() * 256 * 9 / best_s
+
+
 def _plain_loop(config: dict[str, Any], *, is_careful: bool) -> Iterator[float]:
     """Trains; yields the time after each step."""
     torch.manual_seed(config["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = instantiate({k: v for k, v in config["generator"].items() if k != "weights"})
     discriminator = instantiate(config["discriminator"])
+    _use_layers_of_torch(generator)
     losses = instantiate(config["loss"], _convert_="all")
     adversarial = losses.pop("adversarial")
     losses = [loss.to(device) for loss in losses.values() if loss is not None]
@@ -137,6 +288,14 @@ def _plain_loop(config: dict[str, Any], *, is_careful: bool) -> Iterator[float]:
         yield time.perf_counter()
 
 
+def _use_layers_of_torch(network: nn.Module) -> None:
+    """Has layers of asrgan that are faster on a CPU compute as those that they replace."""
+    for layer in network.modules():
+        for own, plain in ((PReLU, nn.PReLU), (OutputConvolution, nn.Conv2d)):
+            if isinstance(layer, own):
+                layer.forward = MethodType(plain.forward, layer)
+
+
 def _without_fusion(optimizer: dict[str, Any]) -> dict[str, Any]:
     """The same optimizers as torch builds them when nothing is asked for."""
     return {
@@ -147,8 +306,10 @@ def _without_fusion(optimizer: dict[str, Any]) -> dict[str, Any]:
 
 def _batches(config: dict[str, Any]) -> Iterable[Tensor]:
     """The crops of `asrgan train`, so that both sides train on the same."""
+    settings = instantiate(config["data"], _convert_="all")
+    num_workers = num_loader_workers(settings["num_workers"], accelerator="auto", devices=1)
     data = PhotographData(
-        **instantiate(config["data"], _convert_="all"),
+        **settings | {"num_workers": num_workers},
         scale=config["scale"],
         seed=config["seed"],
         max_iterations=10**6,
@@ -160,7 +321,7 @@ def _batches(config: dict[str, Any]) -> Iterable[Tensor]:
     return data.train_dataloader()
 
 
-def _asrgan(config: dict[str, Any], steps: int) -> dict[str, float]:
+def _asrgan(config: dict[str, Any], steps: int) -> Result:
     starts: list[float] = []
     ends: list[float] = []
     waits: list[float] = []
@@ -189,6 +350,7 @@ def _asrgan(config: dict[str, Any], steps: int) -> dict[str, float]:
         "step": statistics.median(_differences(ends)[_WARM_UP - 1 :]),
         "inside": statistics.median(inside[_WARM_UP:]),
         "loader": statistics.median(waits[_WARM_UP : steps + _WARM_UP]),
+        "memory": peak_memory_mib(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
     }
     return medians | {"overhead": medians["step"] - medians["inside"] - medians["loader"]}
 
