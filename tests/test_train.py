@@ -408,8 +408,20 @@ def test_training_works_without_validation(run_training: Train, tmp_path: Path):
         (["validate_every=null"], r"`validate_every` \(=None\) must be a whole number"),
         (["trainer.compile=fast"], r"`trainer.compile` \(=fast\) must be null or one of: default"),
         (["data.num_workers=-1"], r"`data.num_workers` \(=-1\) must be auto or a whole number"),
-        (["trainer.precision=bf17"], r"`trainer`: .*bf17"),
-        (["trainer.accelerator=gpu"], r"`trainer`: .*[Nn]o supported gpu"),
+        (["trainer.precision=bf17"], r"`trainer.precision` \(=bf17\) must be one of: auto, bf16-m"),
+        (
+            ["trainer.precision=64-true"],
+            r"\(=64-true\) must be one of: auto, bf16-mixed, 16-mixed,",
+        ),
+        (
+            ["trainer.accelerator=gpu"],
+            r"`trainer.accelerator` \(=gpu\): torch finds no GPU on this",
+        ),
+        (
+            ["trainer.accelerator=tpu"],
+            r"`trainer.accelerator` \(=tpu\) must be one of: auto, cpu, ",
+        ),
+        (["trainer.strategy=magic"], r"`trainer`: .*strategy='magic'"),
         (["data.validation_limit=0"], r"`limit` \(=0\) must be at least 1"),
         (["data.validation_crop_size_px=16"], r"leaves 16 px to score, at least 19 are needed"),
         (["trainer.best_metric=colour_shift"], r"\(=colour_shift\) must be in `trainer.metrics`"),

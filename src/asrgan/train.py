@@ -68,7 +68,7 @@ from asrgan.engine import (
 from asrgan.errors import PrunedError, UserError
 from asrgan.files import atomic_path
 from asrgan.metrics import METRICS, Protocol
-from asrgan.provenance import describe_run
+from asrgan.provenance import code_version, describe_run
 from asrgan.subprocesses import Lock
 
 log = logging.getLogger(__name__)
@@ -238,8 +238,8 @@ def _num_workers(config: DictConfig, launch: Launch) -> int:
 def _code_of(origin: dict[str, Any]) -> dict[str, object]:
     """What must be the same in all processes, by name; not the machine."""
     versions = {f"version of {name}": version for name, version in origin["versions"].items()}
-    names = ("git_commit", "python", "training_data")
-    return versions | {name: origin[name] for name in names}
+    names = ("python", "training_data")
+    return versions | {"code": code_version()} | {name: origin[name] for name in names}
 
 
 def _build_trainer(

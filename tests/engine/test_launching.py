@@ -71,10 +71,10 @@ def test_srun_is_required_where_it_was_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("name", "other"), [("version of torch", "2.9"), ("git_commit", None), ("seed", 2)]
+    ("name", "other"), [("version of torch", "2.9"), ("code", "def"), ("seed", 2)]
 )
 def test_processes_with_other_code_or_configuration_are_refused(name: str, other: object):
-    first = {"version of torch": "2.15", "git_commit": "abc", "seed": 1}
+    first = {"version of torch": "2.15", "code": "abc", "seed": 1}
     _require_agreement([first, dict(first)])
     message = re.escape(f"`{name}` is {other} for rank 2 and {first[name]} for rank 0")
     with pytest.raises(UserError, match=message):

@@ -18,25 +18,29 @@ _KEPT_BYTES = 2**31 - 1  # the largest it takes
 # A photograph's crop takes a worker 2 ms, and half a GiB of memory is a worker's: more do not pay.
 _MOST_WORKERS, _MOST_WORKERS_OF_A_CPU = 8, 2
 
-Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true", "64-true"]
+Precision = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
+Accelerator = Literal["auto", "cpu", "gpu", "cuda"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 
 def best_precision(
-    precision: Precision, *, accelerator: str
-) -> Literal["bf16-mixed", "16-mixed", "32-true", "64-true"]:
+    precision: Precision, *, accelerator: Accelerator
+) -> Literal["bf16-mixed", "16-mixed", "32-true"]:
     """``auto`` becomes bfloat16 where the hardware computes with it, else float32.
 
     Args:
         precision: ``auto``, or one of Lightning's names, which is kept.
-        accelerator: Lightning's name: ``auto``, ``cpu``, ``gpu``, ...
+        accelerator: Lightning's name.
 
     Returns:
         A name Lightning knows.
 
     Raises:
-        UserError: the hardware lacks the precision.
+        UserError: an unknown precision, or one that the hardware lacks.
     """
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise UserError(f"`trainer.precision` (={precision}) must be one of: {known}.")
     on_gpu = is_on_gpu(accelerator)
     has_bf16 = computes_bfloat16(torch.device("cuda" if on_gpu else "cpu"))
     if precision == "auto":
@@ -50,12 +54,19 @@ def best_precision(
     return precision
 
 
-def check_devices(*, accelerator: str, devices: int) -> None:
+def check_devices(*, accelerator: Accelerator, devices: int) -> None:
     """Refuses more GPUs than there are. A CPU is shared by any number of processes.
 
     Raises:
-        UserError: names their number.
+        UserError: names their number; or another kind of device.
     """
+    if accelerator not in get_args(Accelerator):
+        known = ", ".join(get_args(Accelerator))
+        raise UserError(f"`trainer.accelerator` (={accelerator}) must be one of: {known}.")
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"`trainer.accelerator` (={accelerator}): torch finds no GPU on this machine; try cpu."
+        )
     if is_on_gpu(accelerator) and devices > torch.cuda.device_count():
         raise UserError(
             f"`devices` (={devices}) must be at most {torch.cuda.device_count()}, the number of"
@@ -81,7 +92,7 @@ def check_compile_mode(mode: str | None, *, recomputes: bool) -> None:
         )
 
 
-def num_loader_workers(num_workers: int | str, *, accelerator: str, devices: int) -> int:
+def num_loader_workers(num_workers: int | str, *, accelerator: Accelerator, devices: int) -> int:
     """Processes that make the crops of one device.
 
     ``auto``: beside a GPU a process for each core of the device's share but the training's own, up
@@ -122,7 +133,7 @@ def share_threads(devices: int) -> None:
         torch.set_num_threads(num_cores_of_process(devices))
 
 
-def is_on_gpu(accelerator: str) -> bool:
+def is_on_gpu(accelerator: Accelerator) -> bool:
     """Whether Lightning takes a GPU of this machine for the name of an accelerator."""
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
