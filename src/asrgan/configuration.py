@@ -59,8 +59,8 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         config.output_dir = str(output_dir)
         OmegaConf.resolve(config)  # while ${hydra:...} can still be read
-        # Lightning starts further processes with this process's arguments. They must do this job,
-        # in this folder, not the whole sweep again.
+        # Further processes of a training start with this process's arguments. They must do this
+        # job, in this folder, not the whole sweep again.
         repeated = [*_flags_to_repeat(arguments), *_own_overrides()]
         sys.argv = [command, verb, *repeated, f"output_dir={quoted(output_dir)}"]
         is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
