@@ -14,7 +14,6 @@ rate; they overlap with the device.
 """
 
 import argparse
-import csv
 import multiprocessing
 import os
 import subprocess
@@ -30,6 +29,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
 from asrgan.engine import Rehearsal
+from asrgan.files import read_table
 
 CROP_SIZE_PX, BATCH_SIZE, ITERATIONS = 96, 16, 200_000  # of the A-SRGAN and SRGAN experiments
 GPUS_PER_NODE = 8
@@ -132,8 +132,8 @@ def _step_s(folder: str, *overrides: str) -> float:
             check=True,
             capture_output=True,
         )
-        with (Path(output_dir) / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            speed = float(list(csv.DictReader(file))[-1]["train/images_per_s"])
+        _, rows = read_table(Path(output_dir) / "metrics.csv")
+        speed = float(rows[-1]["train/images_per_s"])
     batch_size = next(o for o in overrides if o.startswith("data.batch_size"))
     return int(batch_size.partition("=")[2]) / speed
 

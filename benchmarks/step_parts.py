@@ -21,6 +21,7 @@ from torch import Tensor
 from asrgan.configuration import compose
 from asrgan.data import BicubicDegradation, Crops, open_source
 from asrgan.engine import best_precision, keep_freed_memory, start_average, update_average
+from asrgan.hardware import find_device
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = compose("train", ["data.validation=null", *arguments.overrides])
     keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device("auto")
     parts = _parts(config, device)
     precision = best_precision(config["trainer"]["precision"], accelerator="auto")
     is_mixed = precision == "bf16-mixed"

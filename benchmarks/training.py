@@ -32,7 +32,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import MethodType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from operations import num_operations, rehearsal
+from plain_layers import use_layers_of_torch
 from torch import Tensor, nn
 
 from asrgan import train
@@ -51,8 +52,8 @@ from asrgan.engine import (
     num_loader_workers,
     peak_memory_mib,
 )
+from asrgan.hardware import find_device
 from asrgan.imaging import write_image
-from asrgan.models.blocks import OutputConvolution, PReLU
 
 _WAYS = ("plain", "careful", "asrgan")
 _WARM_UP = 3  # steps
@@ -225,7 +226,7 @@ def _measure(config: dict[str, Any], way: str, steps: int) -> Result:
 
 def _peak_rate(precision: Any) -> float:
     """Operations a second of the best of some large convolutions."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device("auto")
     chosen = best_precision(precision, accelerator="auto")
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(chosen, torch.float32)
     layer = nn.Conv2d(256, 256, 3, padding=1, device=device, dtype=dtype)
@@ -248,10 +249,10 @@ def _peak_rate(precision: Any) -> float:
 def _plain_loop(config: dict[str, Any], *, is_careful: bool) -> Iterator[float]:
     """Trains; yields the time after each step."""
     torch.manual_seed(config["seed"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device("auto")
     generator = instantiate({k: v for k, v in config["generator"].items() if k != "weights"})
     discriminator = instantiate(config["discriminator"])
-    _use_layers_of_torch(generator)
+    use_layers_of_torch(generator)
     losses = instantiate(config["loss"], _convert_="all")
     adversarial = losses.pop("adversarial")
     losses = [loss.to(device) for loss in losses.values() if loss is not None]
@@ -286,14 +287,6 @@ def _plain_loop(config: dict[str, Any], *, is_careful: bool) -> Iterator[float]:
         if device.type == "cuda":
             torch.cuda.synchronize()
         yield time.perf_counter()
-
-
-def _use_layers_of_torch(network: nn.Module) -> None:
-    """Has layers of asrgan that are faster on a CPU compute as those that they replace."""
-    for layer in network.modules():
-        for own, plain in ((PReLU, nn.PReLU), (OutputConvolution, nn.Conv2d)):
-            if isinstance(layer, own):
-                layer.forward = MethodType(plain.forward, layer)
 
 
 def _without_fusion(optimizer: dict[str, Any]) -> dict[str, Any]:
@@ -350,7 +343,7 @@ def _asrgan(config: dict[str, Any], steps: int) -> Result:
         "step": statistics.median(_differences(ends)[_WARM_UP - 1 :]),
         "inside": statistics.median(inside[_WARM_UP:]),
         "loader": statistics.median(waits[_WARM_UP : steps + _WARM_UP]),
-        "memory": peak_memory_mib(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "memory": peak_memory_mib(find_device("auto")),
     }
     return medians | {"overhead": medians["step"] - medians["inside"] - medians["loader"]}
 

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import OmegaConf
 
 from asrgan import doctor, train
 from asrgan.configuration import compose
+from asrgan.hardware import find_device
 from asrgan.imaging import write_image
 from asrgan.inference import PeakMemory
 
@@ -39,7 +39,7 @@ def measure(overrides: Sequence[str], crop_size: int, batch_size: int) -> float:
             "max_iterations=2",
         )
         config = OmegaConf.create(compose("train", [*overrides, *settings]))
-        with PeakMemory(torch.device("cuda" if torch.cuda.is_available() else "cpu")) as peak:
+        with PeakMemory(find_device("auto")) as peak:
             train.run(config, Path(name))
     assert peak.mib is not None
     return peak.mib / 1024

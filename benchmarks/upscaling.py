@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from plain_layers import use_layers_of_torch
 from skimage import data
-from torch import Tensor, nn
+from torch import Tensor
 
 from asrgan.imaging import bicubic_downscale, to_array, to_tensor, write_image
 from asrgan.inference import Upscaler
@@ -86,14 +87,6 @@ def build(attention: Sequence[Mapping[str, object]]) -> SRGANGenerator:
     return generator
 
 
-def as_everybody_writes_it(generator: SRGANGenerator) -> SRGANGenerator:
-    """The same network with a plain output convolution, which asrgan's own is faster than."""
-    tail = nn.Conv2d(64, 3, 9, padding=4)
-    tail.load_state_dict(generator.tail.state_dict())
-    generator.tail = tail  # pyright: ignore[reportAttributeAccessIssue]
-    return generator
-
-
 def photograph(width: int, height: int) -> Tensor:
     """A picture of that size, a photograph repeated where it is too small; (3, H, W)."""
     image = to_tensor(data.coffee())
@@ -135,9 +128,10 @@ def measure_way(way: str, attention: list[dict[str, object]], width: int, height
     generator, lr_image = build(attention), photograph(width, height)
     run: Callable[[Tensor], Tensor]
     if way == "tiles":
-        run = partial(upscale_in_tiles, as_everybody_writes_it(generator))
+        use_layers_of_torch(generator)
+        run = partial(upscale_in_tiles, generator)
     elif way.startswith("whole"):
-        generator = as_everybody_writes_it(generator)
+        use_layers_of_torch(generator)
         run = partial(upscale_plainly, generator.bfloat16() if way == "whole bf16" else generator)
     else:
         run = Upscaler(generator, memory_bytes=None, device="cpu", precision=way).upscale

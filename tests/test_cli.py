@@ -58,6 +58,10 @@ def test_the_configuration_is_shown_without_running(asrgan: Run, tmp_path: Path)
             ["train", "experiment=srgan_x4", "loss.perceptual.layers={conv5_4: 1.0}"],
             "use +loss.perceptual.layers={conv5_4: 1.0}",
         ),
+        (
+            ["train", "experiment=asrgan_x4", "generator.attention={after: trunk}"],
+            "generator.attention={after: trunk}: Cannot merge DictConfig with ListConfig",
+        ),
         (["train", "experiment=srgan_x3"], "Could not find 'experiment/srgan_x3'"),
         (["train", "seed"], "seed"),
         (["train"], "`data.train` has no value; give it: data.train=..."),

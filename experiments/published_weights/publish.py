@@ -9,7 +9,6 @@ and pictures into docs/weights/. README.md has all commands from the data to the
 """
 
 import argparse
-import csv
 import json
 import re
 import shlex
@@ -28,7 +27,7 @@ from asrgan import weights
 from asrgan.console import markdown_table
 from asrgan.data import Benchmark
 from asrgan.errors import UserError
-from asrgan.files import atomic_path, file_digest, read_table
+from asrgan.files import file_digest, read_table, write_text
 from asrgan.imaging import quantize, read_image, to_array, to_tensor
 from asrgan.models import load_generator, read_metadata, save_generator
 from asrgan.studies import Row, as_markdown, plot_comparison, plot_curves
@@ -92,9 +91,8 @@ def write_weights(name: str, run: Path) -> None:
     if path.stat().st_size > 1e6 * LARGEST_MB:
         raise UserError(f"{path} is larger than {LARGEST_MB} MB; publish a smaller network.")
     digests = dict(sorted({**weights.published(), name: file_digest(path)}.items()))
-    with atomic_path(weights.FOLDER / weights.TABLE) as temporary:
-        lines = [f"{digest}  {stem}.safetensors\n" for stem, digest in digests.items()]
-        temporary.write_text("".join(lines), encoding="utf-8")
+    lines = [f"{digest}  {stem}.safetensors\n" for stem, digest in digests.items()]
+    write_text(weights.FOLDER / weights.TABLE, "".join(lines))
     print(f"Weights  {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -153,8 +151,7 @@ def write_card(
         crop=_crop_values(name),
         failures=found.read_text(encoding="utf-8").strip(),
     )
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path.with_suffix(".md"), text)
     print(f"Card     {path.with_suffix('.md')}\nPictures {DOCS}")
 
 
@@ -176,8 +173,8 @@ def draw_pictures(name: str, evaluation: Path, folder: Path, *, scale: int) -> d
     Returns:
         ``worst``, ``median``, ``best`` -> the picture and its gain of PSNR-Y.
     """
-    with (evaluation / "per_image.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["benchmark"] == folder.name]
+    _, rows = read_table(evaluation / "per_image.csv")
+    rows = [row for row in rows if row["benchmark"] == folder.name]
     values = {(row["image"], row["model"]): row for row in rows}
     models = list(dict.fromkeys(row["model"] for row in rows))
     gains = {

@@ -6,13 +6,13 @@ EVALUATION is a folder of `asrgan evaluate ... save_images=true`, and gets squee
 SqueezeNet v1.1 as Keras has it (needs h5py). Each BENCHMARK is a folder with HR, as it was given to
 evaluate.
 
-The distance is `feature_distance` of evaluate with this network: LPIPS without its learned weights
-(Zhang et al. 2018, eq. 1 with w = 1), on the maps that LPIPS takes of SqueezeNet.
+The distance is `feature_distance` of evaluate with this network, on the maps that LPIPS takes of
+it.
 """
 
 import argparse
 import importlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,20 @@ from torchvision.models import squeezenet1_1
 
 from asrgan.data import Benchmark
 from asrgan.imaging import read_image, to_tensor
+from asrgan.metrics import FeatureDistance
 from asrgan.studies import Row, estimate_mean, write_rows
 
 TABLE = "squeezenet.csv"
 COLUMNS = ("benchmark", "model", "images", "distance", "low", "high")
 
 _SCALE = 4
-_MAPS = (1, 4, 7, 9, 10, 11, 12)  # torchvision's numbers
+# torchvision's numbers of the layers, and the stride of their maps
+_STRIDES = {"1": 2, "4": 4, "7": 8, "9": 16, "10": 16, "11": 16, "12": 16}
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # B, G, R
 
 
 class SqueezeNet(nn.Module):
-    """The maps of SqueezeNet v1.1, each position's features with a norm of 1.
+    """Feature maps of SqueezeNet v1.1, by torchvision's numbers of the layers.
 
     Args:
         file: the weights in HDF5, as Keras writes them.
@@ -51,13 +53,14 @@ class SqueezeNet(nn.Module):
         for convolution, (kernel, bias) in zip(convolutions, _keras_weights(file), strict=True):
             convolution.load_state_dict({"weight": kernel.permute(3, 2, 0, 1), "bias": bias})
 
-    def forward(self, image: Tensor) -> Iterator[Tensor]:
-        """From the largest to the smallest; ``image`` is (N, 3, H, W) RGB in [0, 1]."""
-        features = 255 * image.flip(1) - self.mean
-        for number, layer in enumerate(self.layers.children()):
+    def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """Maps of some layers; ``image`` is (N, 3, H, W) RGB in [0, 1]."""
+        features, maps = 255 * image.flip(1) - self.mean, dict[str, Tensor]()
+        for name, layer in self.layers.named_children():
             features = layer(features)
-            if number in _MAPS:
-                yield features / (features.square().sum(dim=1, keepdim=True) + 1e-8).sqrt()
+            if name in layers:
+                maps[name] = features
+        return maps
 
 
 def main() -> None:
@@ -77,7 +80,6 @@ def main() -> None:
     print(f"Distances  {table}")
 
 
-@torch.inference_mode()
 def compare(pictures: Path, folder: Path, network: SqueezeNet) -> Iterator[Row]:
     """Means over a benchmark, with 95% intervals.
 
@@ -87,12 +89,11 @@ def compare(pictures: Path, folder: Path, network: SqueezeNet) -> Iterator[Row]:
         network: the judge.
     """
     distances = {path.name: list[float]() for path in sorted(pictures.iterdir())}
+    distance = FeatureDistance(network=network, strides=_STRIDES)
     for name, _, hr_image in Benchmark(folder, scale=_SCALE):
-        truth = list(network(hr_image[None]))
         for model, values in distances.items():
             sr_image = to_tensor(read_image(pictures / model / f"{name}.png"))
-            maps = zip(network(sr_image[None]), truth, strict=True)
-            values.append(sum((x - y).square().sum(dim=1).mean().item() for x, y in maps))
+            values.append(distance(sr_image[None], hr_image[None]).item())
     for model, values in distances.items():
         estimate = estimate_mean(values, confidence=0.95, seed=1)
         assert estimate is not None

@@ -7,7 +7,6 @@ What is finished is not done again.
 """
 
 import argparse
-import csv
 import shlex
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from skimage import data
 
 from asrgan.configuration import as_override
 from asrgan.data import Benchmark
+from asrgan.files import read_table
 from asrgan.imaging import read_image, to_array, write_image
 from asrgan.studies import StudyFolder, plot_comparison, plot_curves
 
@@ -110,14 +110,12 @@ def draw(output: Path, cells: Mapping[str, Path]) -> None:
         columns=["val/held_out/psnr_y_db", "val/held_out/ssim_y", "train/d_real", "train/d_fake"],
         path=output / "curves.png",
     )
-    with (output / "per_image.csv").open(encoding="utf-8") as file:
-        captions = {
-            (
-                row["image"],
-                row["model"],
-            ): f"{float(row['psnr_y_db']):.2f} dB / {float(row['ssim_y']):.3f}"
-            for row in csv.DictReader(file)
-        }
+    _, rows = read_table(output / "per_image.csv")
+    captions = {
+        (row["image"], row["model"]): f"{float(row['psnr_y_db']):.2f} dB"
+        f" / {float(row['ssim_y']):.3f}"
+        for row in rows
+    }
     images = {}
     for name, lr_image, hr_image in Benchmark(output / "photographs" / "held_out", scale=SCALE):
         pictures = {

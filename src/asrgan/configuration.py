@@ -313,6 +313,9 @@ def explain(error: Exception, *, verb: str) -> str:
     if launcher := re.search(r"Could not find 'hydra/launcher/(joblib|submitit)", line):
         extra = {"joblib": "joblib", "submitit": "slurm"}[launcher[1]]
         return f"`hydra/launcher` needs another package; try: pip install 'asrgan[{extra}]'."
+    if merged := re.search(r"Error merging override (.*)", line):
+        cause = str(error.__cause__).partition("\n")[0]  # a list where a mapping stands, or so
+        return f"{merged[1]}: {cause}"
     if unknown := re.search(r"Could not override '([^']+)'", line):
         key = unknown[1]
         if f"full_key: {key}." in str(error.__cause__):

@@ -47,7 +47,7 @@ from omegaconf import DictConfig
 from asrgan.data import Benchmark, Originals, open_benchmark, split_benchmark
 from asrgan.engine import Processes, join_processes
 from asrgan.errors import RequirementsMissedError, UserError
-from asrgan.files import atomic_path
+from asrgan.files import write_text
 from asrgan.hardware import find_device
 from asrgan.inference import Upscaler, parse_memory
 from asrgan.metrics import METRICS, Protocol
@@ -341,8 +341,7 @@ def _write_tables(
             *(f"Left out: {reason}" for reason in scores.left_out[benchmark.name]),
         ]
     text = "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
-    with atomic_path(output_dir / "summary.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(output_dir / "summary.md", text)
     log.info("\n%s\nTables     %s", text, output_dir)
     return summary
 

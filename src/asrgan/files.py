@@ -47,6 +47,12 @@ def atomic_path(path: Path | str) -> Generator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Writes UTF-8 text; the file appears whole or not at all, see `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def remove_unfinished(folder: Path) -> None:
     """Removes what ``atomic_path`` leaves in a folder when its process is killed.
 

@@ -77,7 +77,7 @@ from asrgan.configuration import (
 from asrgan.data import open_benchmark
 from asrgan.engine import offline_runs
 from asrgan.errors import IncompleteStudyError, InterruptedRunError, UserError
-from asrgan.files import atomic_path
+from asrgan.files import atomic_path, write_text
 from asrgan.metrics import METRICS, Protocol
 from asrgan.models import SRGANGenerator, check_architecture, load_weights
 from asrgan.provenance import code_version, git_commit
@@ -288,8 +288,7 @@ def _write_sweeps(config: DictConfig, folder: StudyFolder) -> None:
     for name, sweep in sweeps.items():
         path = folder.folder / "sweep" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            temporary.write_text(yaml.safe_dump(sweep, sort_keys=False), encoding="utf-8")
+        write_text(path, yaml.safe_dump(sweep, sort_keys=False))
         log.info("wandb sweep %s", shlex.quote(str(path)))
 
 

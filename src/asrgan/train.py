@@ -66,7 +66,7 @@ from asrgan.engine import (
     share_threads,
 )
 from asrgan.errors import PrunedError, UserError
-from asrgan.files import atomic_path
+from asrgan.files import atomic_path, write_text
 from asrgan.metrics import METRICS, Protocol
 from asrgan.provenance import code_version, describe_run
 from asrgan.subprocesses import Lock
@@ -354,8 +354,7 @@ def _describe(config: DictConfig, output_dir: Path, origin: dict[str, object]) -
             )
     if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
         description["starts"].append(origin)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(description, indent=2) + "\n")
         with atomic_path(output_dir / "config.yaml") as temporary:
             OmegaConf.save(config, temporary)
     return description["run_id"]

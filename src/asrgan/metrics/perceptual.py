@@ -4,7 +4,7 @@ A large picture goes through the network in tiles. They are read with margins as
 sees, so the features that count, and with them the values, are those of the whole picture.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -111,7 +111,7 @@ class LPIPS(_Comparison):
 
 
 class FeatureDistance(_Comparison):
-    """Distance of the features that a VGG-19 has of both pictures; 0 is equal, lower is better.
+    """Distance of the features that a network has of both pictures; 0 is equal, lower is better.
 
     It is LPIPS with all of its learned weights 1 (there "uncalibrated"), for where only another
     network's weights are at hand. Values of two networks do not compare. A generator whose
@@ -119,27 +119,29 @@ class FeatureDistance(_Comparison):
 
     Args:
         network: takes pictures (N, 3, H, W) in [0, 1] and layer names, and returns feature maps
-            (N, C, h, w) by name; its layers are those of ``asrgan.models.VGG19Features``, to
-            ``relu5_1``.
+            (N, C, h, w) by name.
+        strides: the layers whose maps count, and the px from one value of a map to the next; by
+            default those of ``asrgan.models.VGG19Features``, to ``relu5_1``.
 
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
     Metric", eq. 1 and section 3.
     """
 
-    def __init__(self, *, network: nn.Module) -> None:
+    def __init__(self, *, network: nn.Module, strides: Mapping[str, int] = _VGG19_STRIDES) -> None:
         super().__init__()
         self._network = network
+        self._strides = strides
 
     def _compare(self, sr_image: Tensor, hr_image: Tensor) -> Tensor:
-        means = [Mean() for _ in _VGG19_STRIDES]
-        strides = tuple(_VGG19_STRIDES.values())
+        means = [Mean() for _ in self._strides]
+        strides = tuple(self._strides.values())
         for stage, x, y in _kept_features(self._features, strides, sr_image, hr_image):
             means[stage].add((_unit(x) - _unit(y)).square().sum(dim=1, keepdim=True))
         return torch.cat([mean.value for mean in means], dim=1).sum(dim=1)
 
     def _features(self, image: Tensor) -> Iterator[Tensor]:
-        features = self._network(image, tuple(_VGG19_STRIDES))
-        return (features[layer] for layer in _VGG19_STRIDES)
+        features = self._network(image, tuple(self._strides))
+        return (features[layer] for layer in self._strides)
 
 
 class DISTS(_Comparison):

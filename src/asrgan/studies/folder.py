@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from asrgan.errors import UserError
-from asrgan.files import atomic_path, file_digest
+from asrgan.files import file_digest, write_text
 from asrgan.subprocesses import Lock
 
 T = TypeVar("T")
@@ -292,6 +292,4 @@ def _read(path: Path, make: Callable[[dict[str, Any]], T]) -> T | None:
 
 
 def _write(path: Path, content: Mapping[str, object]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from asrgan.errors import UserError
-from asrgan.files import atomic_path, file_digest
+from asrgan.files import file_digest, write_text
 from asrgan.weights import find_weights
 
 _LENGTH = 16  # hexadecimal digits; a study has far fewer than 2**32 cells
@@ -123,8 +123,7 @@ class Fingerprints:
 
     def save(self) -> None:
         """Writes the cache."""
-        with atomic_path(self._path) as temporary:
-            temporary.write_text(json.dumps(self._known), encoding="utf-8")
+        write_text(self._path, json.dumps(self._known))
 
 
 def _visible_files(folder: Path) -> Iterator[str]:

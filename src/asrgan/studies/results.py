@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from asrgan.files import atomic_path, read_table
+from asrgan.files import read_table, write_text
 from asrgan.metrics import METRICS
 from asrgan.studies.folder import CellState, StudyFolder
 from asrgan.studies.tables import Row, as_markdown, write_rows
@@ -51,8 +51,7 @@ def write_results(study: StudyFolder) -> str | None:
     names = ["benchmark", "kind", "model", "seed", "image"]
     write_rows(study.folder / "per_image.csv", rows, columns=[*names, *metrics])
     write_rows(study.folder / "summary.csv", summary, columns=list(summary[0]))
-    with atomic_path(study.folder / "summary.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(study.folder / "summary.md", text)
     return text
 
 

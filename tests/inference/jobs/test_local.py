@@ -142,9 +142,12 @@ def test_a_picture_that_does_not_fit_beside_others_waits_until_it_is_alone(
     worker = make_worker()
     beside: list[int] = []
     read: list[str] = []
+    is_last_tried = threading.Event()
 
     def crowded(upscaler: Upscaler, lr_image: Tensor, *, caller_bytes: int) -> Iterator[Tensor]:
         beside.append(caller_bytes - 4 * lr_image.numel())  # without its own result, of x2
+        if len(beside) == 5:
+            is_last_tried.set()
         if beside[-1] > 0:
             raise MemoryBudgetError("too little", needed_bytes=0)
         return bands(upscaler, lr_image)
@@ -153,9 +156,14 @@ def test_a_picture_that_does_not_fit_beside_others_waits_until_it_is_alone(
         read.append(job.name)
         return Worker.read(worker, job)
 
+    def slowly_written(work: Work) -> Result:
+        if work.job.name == "1.png":
+            assert is_last_tried.wait(60)
+        return Worker.write(worker, work)
+
     bands = Upscaler.bands
     monkeypatch.setattr(Upscaler, "bands", crowded)
-    vars(worker)["read"] = noted
+    vars(worker).update(read=noted, write=slowly_written)
     rows = do(worker, *[job(path) for path in originals[:3]])
     assert [row.error for row in rows] == ["", "", ""]
     # Once with the next one's reading beside it, the last one with the one before's writing; then

@@ -85,10 +85,10 @@ def measure_costs(
 
 def _values(
     name: str, runs: Sequence[Run], curves: Mapping[str, Mapping[str, Column]]
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """All values of a column, of all runs."""
     columns = [curves[run.path][name] for run in runs if name in curves.get(run.path, ())]
-    return np.concatenate([values for _, values in columns]) if columns else np.empty(0)
+    return np.concatenate([values for _, values in columns]) if columns else np.empty(0, np.float32)
 
 
 def _measure(generator: SRGANGenerator, *, side: int) -> _InUse:

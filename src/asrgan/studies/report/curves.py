@@ -13,8 +13,8 @@ from asrgan.metrics import METRICS
 NUM_POINTS = 120
 """Of a line, at most; a panel of the page has not many more pixels."""
 
-Column = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Iterations and values, only those that were written."""
+Column = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Iterations and values, only those that were written; float32, for there are many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +86,15 @@ def read_columns(path: Path) -> dict[str, Column]:
     if not rows:
         return {}
     names = lines[0]
-    table = np.array([[float(cell or "nan") for cell in row] for row in rows])
+    table = np.array([[float(cell or "nan") for cell in row] for row in rows], np.float32).T
+    iterations = table[names.index("iteration")]
     columns: dict[str, Column] = {}
-    for name, values in zip(names, table.T, strict=True):
+    for name, values in zip(names, table, strict=True):
         is_there = np.isfinite(values)
         if name != "iteration" and is_there.any():
-            columns[name] = (table[is_there, names.index("iteration")], values[is_there])
+            # A column without gaps is the table's own memory, and shares its iterations.
+            kept = ... if is_there.all() else is_there
+            columns[name] = (iterations[kept], values[kept])
     return columns
 
 
@@ -119,7 +122,7 @@ def bands(
 def _lay_together(models: Mapping[str, Sequence[Column]]) -> dict[str, Band]:
     """The bands of one quantity, on one grid of iterations."""
     grid = np.unique(np.concatenate([column[0] for runs in models.values() for column in runs]))
-    edges: NDArray[np.float64] | None = None
+    edges: NDArray[np.floating] | None = None
     if len(grid) > NUM_POINTS:
         width = (grid[-1] - grid[0]) / NUM_POINTS
         grid = grid[0] + width * (np.arange(NUM_POINTS) + 0.5)
@@ -139,7 +142,7 @@ def _lay_together(models: Mapping[str, Sequence[Column]]) -> dict[str, Band]:
 
 
 def _on_grid(
-    column: Column, grid: NDArray[np.float64], edges: NDArray[np.float64] | None
+    column: Column, grid: NDArray[np.floating], edges: NDArray[np.floating] | None
 ) -> NDArray[np.float64]:
     """Means of a run's values at the points of a grid, or between its edges; NaN: no value."""
     iterations, values = column

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asrgan.files import atomic_path
+from asrgan.files import write_text
 from asrgan.studies.report import tables
 from asrgan.studies.report.costs import Cost, measure_costs
 from asrgan.studies.report.curves import Column, bands, read_columns
@@ -99,9 +99,9 @@ def write_report(findings: Findings, folder: Path, *, examples: Sequence[CropExa
         curves=bands((run.model, curves[run.path]) for run in results.runs if run.path in curves),
         examples=examples,
     )
-    _write(folder / "report.html", page)
-    _write(folder / "report.md", _markdown(findings))
-    _write(folder / "tables.tex", "\n".join(map(tables.as_latex, findings.tables)))
+    write_text(folder / "report.html", page)
+    write_text(folder / "report.md", _markdown(findings))
+    write_text(folder / "tables.tex", "\n".join(map(tables.as_latex, findings.tables)))
     tables.write_csv_tables(
         folder,
         results=results,
@@ -122,8 +122,3 @@ def _markdown(findings: Findings) -> str:
         parts += [f"## {table.title}", table.note, tables.as_markdown(table).rstrip()]
     parts += ["## Method", METHOD.rstrip(), results.protocol]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asrgan.files import atomic_path
+from asrgan.files import write_text
 from asrgan.metrics import METRICS, Metric
 from asrgan.searches import Search, Trial
 from asrgan.studies.report.page import render
 from asrgan.studies.report.page_data import metric_data, rounded
 from asrgan.studies.report.summary import heading, label
 from asrgan.studies.report.tables import Table, as_markdown
-from asrgan.studies.report.verdicts import MINUS, number
+from asrgan.studies.report.verdicts import bare_number, number
 
 _CONTENT_LOSS = Metric(
     "content_loss",
@@ -69,9 +69,8 @@ def write_search_report(search: Search, folder: Path, *, name: str) -> str:
         parts += [f"## {table.title}", table.note, as_markdown(table).rstrip()]
     parts += ["## Method", METHOD.rstrip()]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    for name, content in (("report.html", page), ("report.md", text)):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    write_text(folder / "report.html", page)
+    write_text(folder / "report.md", text)
     return answer
 
 
@@ -159,10 +158,7 @@ def _tables(search: Search) -> list[Table]:
 def _scores(trial: Trial, metrics: Sequence[Metric]) -> list[str]:
     if not trial.values:
         return [""] * len(metrics)
-    return [
-        f"{value:z.{metric.digits}f}".replace("-", MINUS)
-        for value, metric in zip(trial.values, metrics, strict=True)
-    ]
+    return [bare_number(v, metric) for v, metric in zip(trial.values, metrics, strict=True)]
 
 
 def _param(value: object) -> str:

@@ -181,9 +181,14 @@ def effect_word(comparison: Comparison) -> Literal["better", "worse"] | None:
     return "better" if is_higher == METRICS[comparison.metric].is_higher_better else "worse"
 
 
+def bare_number(value: float, metric: Metric) -> str:
+    """A value with the metric's digits: ``0.21``."""
+    return f"{value:z.{metric.digits}f}".replace("-", MINUS)
+
+
 def number(value: float, metric: Metric) -> str:
-    """A value with the metric's digits and unit: ``0.21 dB``."""
-    return f"{value:z.{metric.digits}f}{' dB' if is_in_db(metric) else ''}".replace("-", MINUS)
+    """The same with its unit: ``0.21 dB``."""
+    return f"{bare_number(value, metric)}{' dB' if is_in_db(metric) else ''}"
 
 
 def signed(value: float, metric: Metric) -> str:
@@ -194,7 +199,7 @@ def signed(value: float, metric: Metric) -> str:
 
 def interval(low: float, high: float, metric: Metric) -> str:
     """``[0.15, 0.27]``."""
-    return f"[{low:z.{metric.digits}f}, {high:z.{metric.digits}f}]".replace("-", MINUS)
+    return f"[{bare_number(low, metric)}, {bare_number(high, metric)}]"
 
 
 def is_in_db(metric: Metric) -> bool:

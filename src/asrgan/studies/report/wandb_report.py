@@ -11,7 +11,7 @@ from typing import Any
 
 from asrgan.engine.loggers import SAMPLES
 from asrgan.errors import UserError
-from asrgan.files import atomic_path
+from asrgan.files import write_text
 from asrgan.studies.report.curves import Panel, health_panels, validation_columns
 from asrgan.studies.report.page_data import HUES, INK
 from asrgan.studies.report.report import METHOD, Findings
@@ -85,8 +85,7 @@ class WandbReport:
     def write(self, path: Path) -> None:
         """Writes the specification as JSON."""
         text = json.dumps(self.specification(), indent=2, ensure_ascii=False)
-        with atomic_path(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
 
     def send(self) -> str | None:
         """Makes the report in W&B.
