@@ -1,8 +1,10 @@
 #!/bin/bash
 # A-SRGAN on 4 machines of 8 GPUs: sbatch docs/slurm.sh
 #
-# Two minutes before the time is over, or at a preemption, SLURM sends USR1: the run saves and ends
-# with code 75. Then the job enters the queue again, under its own number, and goes on.
+# Two minutes before the time is over SLURM sends USR1, and at a preemption where the cluster has
+# PreemptParameters=send_user_signal: the run saves and ends with code 75. Then the job enters the
+# queue again, under its own number, and goes on. Elsewhere a preempted job gets SIGTERM, at which it
+# saves, too, and SLURM itself puts it back with PreemptMode=REQUEUE.
 #SBATCH --job-name=asrgan
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=8

@@ -38,10 +38,21 @@ def test_help_does_not_load_torch():
     subprocess.run(command, check=True, capture_output=True)
 
 
-def test_the_configuration_is_shown_without_running(asrgan: Run, tmp_path: Path):
-    result = asrgan("train", "experiment=asrgan_x4", "--cfg", "job")
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["train", "experiment=asrgan_x4", "--cfg", "job"], "spectral_norm: true"),
+        (["study", "run", "quickstart", "data.train=x", "--cfg", "job"], "action: run"),
+        (["study", "run", "quickstart", "--cfg", "job"], "name: quickstart"),
+        (["study", "run", "quickstart", "--cfg", "job", "data.train=x"], "train: x"),
+    ],
+)
+def test_the_configuration_is_shown_without_running(
+    asrgan: Run, tmp_path: Path, arguments: Sequence[str], line: str
+):
+    result = asrgan(*arguments)
     assert result.code == 0
-    assert "spectral_norm: true" in result.out
+    assert line in result.out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -174,11 +174,12 @@ def study_arguments(words: Sequence[str]) -> list[str]:
         raise UserError("a study is a sweep of its own; leave out --multirun.")
     action, name = (*leading, None, None)[:2]
     definition: dict[Any, Any] = {}
+    added: list[str] = []
     if name is not None and (Path(name) / PLACE).is_file():
         if action != "report":
             raise UserError(f"`{name}` holds a search; try asrgan study report {name}.")
         definition = {"name": Path(name).resolve().name}
-        overrides.append(as_override("output_dir", name))
+        added.append(as_override("output_dir", name))
     elif name is not None:
         folder = _find_study(name)
         definition = _load_study(folder / "study.yaml")
@@ -192,15 +193,18 @@ def study_arguments(words: Sequence[str]) -> list[str]:
             definition = {"name": definition["name"]}
         has_own = any(word.startswith("output_dir=") for word in overrides)
         if (folder / "study.json").exists() and not has_own:  # a folder that a study wrote
-            overrides.append(as_override("output_dir", str(folder)))
+            added.append(as_override("output_dir", str(folder)))
     ConfigStore.instance().store(
         name="study_definition", node=OmegaConf.create(definition), provider="study.yaml"
     )
     if action is not None:
-        overrides.append(as_override("action", action))
+        added.append(as_override("action", action))
     if behind:
-        overrides.append(as_override("overrides", behind))
-    return overrides  # behind the user's words, since flags must come first
+        added.append(as_override("overrides", behind))
+    # Right behind the user's last one: Hydra takes overrides before flags or after them, not both.
+    own = [n for n, word in enumerate(overrides, 1) if "=" in word and not word.startswith("-")]
+    place = own[-1] if own else len(overrides)
+    return [*overrides[:place], *added, *overrides[place:]]
 
 
 def _split(words: Sequence[str], separator: str) -> tuple[list[str], list[str]]:

@@ -5,9 +5,10 @@
 Examples:
   A content-trained network that learns on a CPU:
     asrgan train experiment=srresnet_x4 size=small data.train=photos data.validation=Set5
+        output_dir=runs/srresnet
   A-SRGAN from it:
-    asrgan train experiment=asrgan_x4 data.train=photos data.validation=Set5 output_dir=runs/asrgan
-        generator.weights=runs/srresnet/generator.safetensors
+    asrgan train experiment=asrgan_x4 size=small data.train=photos data.validation=Set5
+        output_dir=runs/asrgan generator.weights=runs/srresnet/generator.safetensors
   Go on after a crash, or for longer:
     asrgan train ... output_dir=runs/asrgan resume=true
   Attention in other places:
