@@ -1,9 +1,11 @@
 """The moving average of a network: what is averaged, what is copied."""
 
+import pytest
 import torch
 from torch import nn
 
 from asrgan.engine import start_average, update_average
+from asrgan.engine.averaging import warmed_up
 
 
 def test_parameters_and_running_statistics_move_by_one_step_towards_the_network() -> None:
@@ -36,6 +38,19 @@ def test_a_decay_of_zero_copies() -> None:
 
     for name, value in network.state_dict().items():
         torch.testing.assert_close(average.state_dict()[name], value, msg=name)
+
+
+def test_an_average_soon_forgets_where_it_started() -> None:
+    network = nn.Conv2d(1, 1, 1)
+    average = start_average(network)
+    with torch.no_grad():
+        average.weight.fill_(1000)
+        network.weight.fill_(1)
+    for steps in range(100):
+        update_average(average, network, decay=warmed_up(0.999, steps=steps))
+
+    assert average.weight.item() == pytest.approx(1, abs=1e-6)
+    assert warmed_up(0.999, steps=10_000) == 0.999
 
 
 def test_singular_vectors_keep_their_unit_length() -> None:

@@ -335,8 +335,8 @@ def test_iterations_count_batches_while_lightning_counts_the_steps_of_both_netwo
 class Averages(Callback):
     """Recomputes the average by hand, from the weights after each iteration."""
 
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, decays: Sequence[float]) -> None:
+        self.decays = iter(decays)
         self.expected: Parameters = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -345,8 +345,9 @@ class Averages(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
     ) -> None:
+        decay = next(self.decays)
         for name, p in pl_module.generator.named_parameters():
-            self.expected[name] = self.decay * self.expected[name] + (1 - self.decay) * p.detach()
+            self.expected[name] = decay * self.expected[name] + (1 - decay) * p.detach()
 
 
 def test_the_degradation_gets_the_sample_numbers_of_its_crops(fit: Callable[..., pl.Trainer]):
@@ -365,7 +366,7 @@ def test_the_average_follows_the_generator_from_the_first_iteration_on(
     fit: Callable[..., pl.Trainer],
 ):
     module = make_module(generator=make_generator(spectral_norm=True))
-    averages = Averages(decay=0.9)
+    averages = Averages(decays=[1 / 10, 2 / 11, 3 / 12, 4 / 13])  # on their way to 0.9
     fit(module, iterations=4, callbacks=(averages,))
     for name, parameter in module.averaged_generator.named_parameters():
         torch.testing.assert_close(parameter, averages.expected[name])

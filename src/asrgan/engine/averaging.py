@@ -15,6 +15,18 @@ def start_average(network: Network) -> Network:
     return copy.deepcopy(network).requires_grad_(False)
 
 
+def warmed_up(decay: float, *, steps: int) -> float:
+    """The decay for a step: smaller at first, for an average that soon forgets where it started.
+
+    Args:
+        decay: of all later steps, in [0, 1).
+        steps: that the average has made before.
+
+    Source: TensorFlow's ``ExponentialMovingAverage``, ``num_updates``.
+    """
+    return min(decay, (1 + steps) / (10 + steps))
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, *, decay: float) -> None:
     """Moves an average by one step towards the trained network.

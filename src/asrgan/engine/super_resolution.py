@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
 from asrgan.data import BenchmarkImage, Degradation, sample_numbers
-from asrgan.engine.averaging import start_average, update_average
+from asrgan.engine.averaging import start_average, update_average, warmed_up
 from asrgan.engine.hardware import CompileMode, peak_memory_mib
 from asrgan.engine.loggers import IterationLogger
 from asrgan.engine.means import RunningMeans
@@ -322,9 +322,9 @@ class SuperResolution(pl.LightningModule):
 
     def _average_generator(self) -> None:
         if self._completes_a_step:
-            update_average(
-                self.averaged_generator, self.generator, decay=self.optimization.average_decay
-            )
+            steps = self.iteration // self.optimization.accumulate
+            decay = warmed_up(self.optimization.average_decay, steps=steps)
+            update_average(self.averaged_generator, self.generator, decay=decay)
 
     def _step_schedules(self) -> None:
         schedules = self.lr_schedulers() or []
