@@ -18,12 +18,12 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from asrgan import cli
 from asrgan.engine import SuperResolution, hardware
 from asrgan.errors import DivergedError, InterruptedRunError, UserError
 from asrgan.imaging import read_image
 from asrgan.losses import L1Loss
 from asrgan.models import load_generator, read_metadata
+from asrgan.subprocesses import Lock
 
 Train = Callable[..., Path]
 
@@ -66,6 +66,7 @@ def test_a_run_leaves_everything_that_is_needed_to_use_and_to_trust_it(
         "generator.safetensors",
         "metrics.csv",
         "run.json",
+        "run.lock",
         "samples/iteration_00000004.png",
         "samples/iteration_00000006.png",
     ]
@@ -449,6 +450,19 @@ def test_a_mistake_is_told_before_anything_is_trained(
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_two_do_not_train_in_one_folder(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("asrgan.train._ORPHANS_S", 0)
+    lock = Lock(tmp_path / "run" / "run.lock")
+    assert lock.acquire()
+    with pytest.raises(UserError, match=rf"is being trained by process {os.getpid()} "):
+        run_training(tmp_path / "run", *FOR_LONGER)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.lock"]
+    lock.release()
+    run_training(tmp_path / "run", *FOR_LONGER)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own; needs root."""
@@ -465,9 +479,8 @@ def test_a_read_only_disk_is_told_before_anything_is_trained(run_training: Train
     run = run_training(small_disk / "run", *FOR_LONGER, "max_iterations=2")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     rows = rows_of(run)
-    with pytest.raises(OSError, match=r"Read-only file system: '.*run.json'") as caught:
+    with pytest.raises(UserError, match=r"run.lock` cannot be locked \(Read-only file system\)"):
         run_training(run, *FOR_LONGER, "resume=true")
-    assert cli._explain(caught.value, verb="train") == 2  # pyright: ignore[reportPrivateUsage]
     assert rows_of(run) == rows
 
 

@@ -75,6 +75,7 @@ from asrgan.subprocesses import Lock
 log = logging.getLogger(__name__)
 
 _POLL_S = 2.0
+_ORPHANS_S = 15.0  # in which the loader's processes of a killed run notice that it is gone
 
 # A resumed run may go on for longer, elsewhere, and be watched in another way.
 _MAY_CHANGE = (
@@ -163,7 +164,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
         origin = {**describe_run(), "training_data": data.fingerprint}
         start = str(last) if is_resumed else None
         agreement = {**flatten(config), **_code_of(origin), "start": start}
-        with launch.started() as children:
+        with _claimed(output_dir, launch), launch.started() as children:
             run_id = _describe(config, output_dir, origin)
             watch = Watch(agreement, children=children)
             with watch.guard():
@@ -192,6 +193,26 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
         ("Samples", "samples"),
     ):
         log.info("%-12s%s", label, output_dir / name)
+
+
+@contextmanager
+def _claimed(output_dir: Path, launch: Launch) -> Generator[None]:
+    """Keeps others from training in the same folder; the first process alone writes there."""
+    if launch.rank != 0:
+        yield
+        return
+    lock = Lock(output_dir / "run.lock")
+    deadline_s = time.monotonic() + _ORPHANS_S
+    while not lock.acquire():
+        if time.monotonic() > deadline_s:
+            raise UserError(
+                f"`output_dir` (={output_dir}) is being trained by {lock.holder}; wait for its end,"
+                " or take another output_dir."
+            )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_finished(last: Path, max_iterations: int) -> bool:
