@@ -2,8 +2,8 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from asrgan.errors import UserError
-from asrgan.imaging import read_image
-from asrgan.inference.jobs import Job, RayEngine, Recipe, Result, Worker, find_jobs, folder_at
-from asrgan.pictures import Picture, write_picture
+from asrgan.inference.jobs import Job, RayEngine, Recipe, Worker, find_jobs, folder_at
+from asrgan.pictures import Picture, read_picture, write_picture
 
 ray: Any = pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -33,7 +32,8 @@ def cluster() -> Iterator[None]:
 def jobs(tmp_path: Path) -> list[Job]:
     rng = np.random.default_rng(0)
     for number in range(20):
-        noise = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        depth = np.uint16 if number == 12 else np.uint8
+        noise = rng.integers(0, np.iinfo(depth).max, (40, 40, 3), dtype=depth)
         write_picture(tmp_path / "in" / f"{number:02}.png", Picture(noise))
     output = folder_at(str(tmp_path / "out"))
     return find_jobs(str(tmp_path / "in"), output, Recipe(""), column="path")
@@ -53,48 +53,44 @@ def engine(**values: Any) -> RayEngine:
     return RayEngine(address=None, **defaults | values)
 
 
-def actors() -> list[int]:
-    """Processes below this one that have a network."""
-
-    def is_below(pid: int) -> bool:
-        status = Path(f"/proc/{pid}/status").read_text()
-        parent = int(status.split("PPid:")[1].split()[0])
-        return parent == os.getpid() or (parent > 1 and is_below(parent))
-
-    command = ["pgrep", "-f", "ray::MapWorker"]
-    named = subprocess.run(command, check=False, capture_output=True, text=True)
-    return [pid for pid in map(int, named.stdout.split()) if is_below(pid)]
+def as_kind(kind: type[Worker], worker: Worker) -> Worker:
+    return kind(**{field.name: getattr(worker, field.name) for field in fields(worker)})
 
 
 def test_every_picture_is_there_once_though_an_actor_is_killed(
     jobs: list[Job], worker: Worker, tmp_path: Path
 ):
+    class Mortal(Worker):  # inside, so that Ray sends its code along
+        def read(self, job: Job) -> Any:
+            if job.name == "05.png":
+                with suppress(FileExistsError):
+                    (tmp_path / "killed").touch(exist_ok=False)
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return super().read(job)
+
     Path(jobs[7].source).write_bytes(b"no picture")
-    rows: list[Result] = []
-    for row in engine().run(jobs, worker):
-        rows.append(row)
-        if len(rows) == 2:
-            assert len(actors()) == 2
-            os.kill(actors()[0], signal.SIGKILL)
+    rows = list(engine().run(jobs, as_kind(Mortal, worker)))
+    assert (tmp_path / "killed").exists()
     assert sorted(row.output for row in rows) == [job.target for job in jobs]
     assert [row.input for row in rows if row.error] == ["07.png"]
     assert "cannot be read: not a known image format" in rows[-1].error  # after a second try
     for row in rows[:-1]:
-        assert read_image(tmp_path / "out" / row.output).shape == (80, 80, 3)
+        picture = read_picture(tmp_path / "out" / row.output)
+        assert (picture.height, picture.width) == (80, 80)
+        assert picture.bits == (16 if row.input == "12.png" else 8)
 
 
 def test_a_picture_that_no_actor_survives_is_a_row(
     jobs: list[Job], worker: Worker, monkeypatch: pytest.MonkeyPatch
 ):
-    class Deadly(Worker):  # inside, so that Ray sends its code along
+    class Deadly(Worker):
         def read(self, job: Job) -> Any:
             if job.name == "02.png":
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().read(job)
 
     monkeypatch.setattr("asrgan.inference.jobs.cluster._NUM_LOST_TASKS", 0)
-    deadly = Deadly(**{field.name: getattr(worker, field.name) for field in fields(worker)})
-    rows = {row.input: row.error for row in engine().run(jobs[:4], deadly)}
+    rows = {row.input: row.error for row in engine().run(jobs[:4], as_kind(Deadly, worker))}
     lost = "the process died that enlarged it"
     assert rows == {"00.png": "", "01.png": "", "02.png": lost, "03.png": ""}
 

@@ -242,3 +242,24 @@ def test_the_smallest_picture_is_enlarged(make_worker: MakeWorker, tmp_path: Pat
     (row,) = do(make_worker(), job(tmp_path / "one.png"))
     assert not row.error
     assert (row.output_width_px, row.output_height_px) == (2, 2)
+
+
+def test_weights_that_are_sent_along_need_no_file(
+    make_worker: MakeWorker, tiny_weights: Callable[[int], Path], tmp_path: Path
+):
+    rng = np.random.default_rng(0)
+    for name, depth in {"flat.png": np.uint8, "deep.png": np.uint16}.items():
+        noise = rng.integers(0, np.iinfo(depth).max, (20, 24, 3), dtype=depth)
+        write_picture(tmp_path / name, Picture(noise))
+    jobs = [job(tmp_path / "flat.png"), job(tmp_path / "deep.png")]
+    here = make_worker()
+    sent = replace(
+        here,
+        recipe=replace(here.recipe, weights="/elsewhere/x2.safetensors"),
+        weights=tiny_weights(2).read_bytes(),
+    )
+    pictures: list[bytes] = []
+    for worker in (here, sent):
+        assert [row.error for row in do(worker, *jobs)] == ["", ""]
+        pictures.append(b"".join((tmp_path / "out" / job.target).read_bytes() for job in jobs))
+    assert pictures[0] == pictures[1]

@@ -4,10 +4,8 @@ import importlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -166,25 +164,13 @@ class _Actor:
 
     def __init__(self, worker: Worker, weights: list[Any], num_threads: int) -> None:
         torch.set_num_threads(num_threads)
-        self._worker = worker
-        self._weights = _import_ray().get(weights[0])
+        self._worker = replace(worker, weights=_import_ray().get(weights[0]))
 
     def __call__(self, task: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
         """Rows of the task's jobs, as text: Arrow would have to guess the types of empty cells."""
         try:
-            self._open_upscaler()
             jobs = [Job(**job) for job in json.loads(task["jobs"][0])]
             for result in LocalEngine().run(jobs, self._worker):
                 yield {"row": [json.dumps(asdict(result))]}
         except UserError as error:  # the end of all jobs
             yield {"row": [json.dumps({"fatal": str(error)})]}
-
-    def _open_upscaler(self) -> None:
-        if "upscaler" in vars(self._worker):
-            return
-        recipe = self._worker.recipe
-        with tempfile.NamedTemporaryFile(suffix=Path(recipe.weights).suffix) as file:
-            file.write(self._weights)
-            file.flush()
-            self._worker = replace(self._worker, recipe=replace(recipe, weights=file.name))
-            _ = self._worker.upscaler

@@ -1,12 +1,14 @@
 """One job, stage by stage: read, enlarge, write."""
 
 import errno
+import tempfile
 import time
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import IO
 
 from asrgan.errors import UserError
@@ -93,6 +95,7 @@ class Worker:
         output: path or address of the folder of the pictures.
         memory: see `Upscaler.from_file`; or ``auto``: most of what is free.
         device: see `Upscaler.from_file`.
+        weights: what is in the recipe's file; None: it is on this machine.
     """
 
     recipe: Recipe
@@ -100,6 +103,7 @@ class Worker:
     output: str
     memory: str | int | None
     device: str
+    weights: bytes | None = None
 
     @cached_property
     def upscaler(self) -> Upscaler:
@@ -235,15 +239,27 @@ class Worker:
         memory = self.memory
         if memory == "auto":
             memory = free_bytes(find_device(self.device))
-        upscaler = Upscaler.from_file(
-            self.recipe.weights,
-            memory=memory,
-            device=self.device,
-            precision=precision,
-            attention=self.recipe.attention,
-        )
+        with self._weights_file() as path:
+            upscaler = Upscaler.from_file(
+                path,
+                memory=memory,
+                device=self.device,
+                precision=precision,
+                attention=self.recipe.attention,
+            )
         upscaler.warm_up()  # before there is any picture
         return upscaler
+
+    @contextmanager
+    def _weights_file(self) -> Generator[str]:
+        """The weights, here for a moment if they are no file of this machine."""
+        if self.weights is None:
+            yield self.recipe.weights
+            return
+        with tempfile.NamedTemporaryFile(suffix=Path(self.recipe.weights).suffix) as file:
+            file.write(self.weights)
+            file.flush()
+            yield file.name
 
     def _write(self, file: IO[bytes], job: Job, original: Picture, enlarged: Picture) -> None:
         format_ = format_of(job.target)
