@@ -69,6 +69,7 @@ def test_a_folder_becomes_a_folder_of_the_same_structure(
         "b.png",
         "recipe.json",
         "results.csv",
+        "results.lock",
         "sub/c d ü.png",
     ]
     assert read_image(out / "b.png").shape == (40, 48, 3)
@@ -144,7 +145,7 @@ def test_one_picture_gets_the_name_asked_for(
     run(originals / "b.jpg", out, "overwrite=true")
     assert read_image(out).shape == (40, 48, 3)
     run(originals / "b.jpg", tmp_path / "folder")
-    assert names(tmp_path / "folder") == ["b.jpg", "recipe.json", "results.csv"]
+    assert names(tmp_path / "folder") == ["b.jpg", "recipe.json", "results.csv", "results.lock"]
 
 
 def test_without_weights_and_output_a_published_generator_enlarges(

@@ -27,6 +27,7 @@ Writes to output, if it is a folder:
   results.csv    a row for each: sizes, times, peak memory, consistency (PSNR of the picture,
                  reduced again, against the original, in dB), notes, error
   recipe.json    weights and options, commit, versions
+  results.lock   held by the run that works here
 
 The same command goes on where it stopped, and does again what failed and what has a new original.
 Other weights or options are refused in a folder with pictures, unless overwrite=true.

@@ -147,7 +147,14 @@ def test_rows_of_other_originals_are_kept(jobs: list[Job], tmp_path: Path):
 def test_two_runs_do_not_share_a_folder(jobs: list[Job], tmp_path: Path):
     with open_results(tmp_path) as results:
         results.remaining(jobs)
-        with pytest.raises(UserError, match=r"another run is writing to .*out; wait for it"):
-            open_results(tmp_path)
-    with open_results(tmp_path) as results:
+        recipe = (tmp_path / "out" / "recipe.json").read_bytes()
+        for changes in ({}, {"scale_to": 2000}):  # with another recipe it would be replaced
+            with pytest.raises(
+                UserError, match=rf"another run is writing to .*out \(process {os.getpid()} on "
+            ):
+                open_results(tmp_path, overwrite=True, **changes)
+        assert (tmp_path / "out" / "recipe.json").read_bytes() == recipe
+    with pytest.raises(UserError, match="`scale_to` was None"):
+        open_results(tmp_path, scale_to=2000)
+    with open_results(tmp_path) as results:  # those who were refused do not keep it
         assert results.remaining(jobs) == jobs

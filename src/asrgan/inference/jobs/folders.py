@@ -1,11 +1,10 @@
 """Where originals and pictures lie: on this machine, or in an object store."""
 
-import fcntl
 import io
 import os
 import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from asrgan.errors import UnreadableImageError, UserError
 from asrgan.files import TEMPORARY_NAME, atomic_path
 from asrgan.imaging import IMAGE_SUFFIXES, find_images
 from asrgan.pictures import Picture, decode_picture, read_picture
+from asrgan.subprocesses import Lock
 
 # File names may hold any bytes.
 _TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -88,23 +88,26 @@ class Folder:
         with self.open(name) as file:
             file.write(text.encode(**_TEXT))
 
-    def lock(self, name: str) -> Any:
-        """Keeps a file of it for this process, as long as the result is kept.
+    @contextmanager
+    def locked(self, name: str) -> Generator[None]:
+        """Keeps other runs off the folder, by a file of it that stays there.
 
         Raises:
-            UserError: another process has it.
+            UserError: another run has it, or files of this disk cannot be locked.
+            OSError: the folder cannot be written.
         """
-        file = Path(self.location, name).open("rb")  # noqa: SIM115 (the caller closes it)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
+        lock = Lock(Path(self.location, name))
+        lock.path.parent.mkdir(parents=True, exist_ok=True)
+        lock.path.touch()
+        if not lock.acquire():
             raise UserError(
-                f"another run is writing to {self.location}; wait for it, or name another output."
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        return file
+                f"another run is writing to {self.location} ({lock.holder}); wait for it, or name"
+                " another output."
+            )
+        try:
+            yield
+        finally:
+            lock.release()
 
     def sweep(self, names: Iterable[str]) -> None:
         """Removes what processes that were killed left of these files."""
@@ -179,8 +182,10 @@ class RemoteFolder(Folder):
         with self._system.open_output_stream(path) as stream:
             stream.write(content.getbuffer())
 
-    def lock(self, name: str) -> Any:
+    def locked(self, name: str) -> AbstractContextManager[None]:
         """Object stores have no locks."""
+        del name
+        return nullcontext()
 
     def sweep(self, names: Iterable[str]) -> None:
         """Nothing is left behind there."""

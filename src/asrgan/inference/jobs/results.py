@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -15,6 +16,7 @@ from asrgan.provenance import describe_run
 
 TABLE = "results.csv"
 RECIPE = "recipe.json"
+LOCK = "results.lock"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Results:
         overwrite: whether files of others, and of another recipe, may be replaced.
 
     Raises:
-        UserError: the folder's pictures were made by another recipe.
+        UserError: the folder's pictures were made by another recipe, or another run has it.
         OSError: the folder cannot be written.
     """
 
@@ -81,19 +83,16 @@ class Results:
         self.failed: list[Result] = []
         self._folder = folder
         self._overwrite = overwrite
-        earlier = json.loads(folder.read_text(RECIPE) or "{}").get("recipe", {})
-        if not earlier or identity(earlier) != self.recipe_id:
-            if earlier and not overwrite:
-                raise UserError(_difference(folder, earlier, recipe))
-            content = json.dumps({"recipe": recipe, **describe_run()}, indent=2)
-            folder.write_text(RECIPE, f"{content}\n")
-        self._lock = folder.lock(RECIPE)
-        self._start = folder.stamp(RECIPE)
         self._undone: set[str] = set()
         self._lines: dict[str, str] = {}
-        for row in csv.reader(io.StringIO(folder.read_text(TABLE), newline="")):
-            if len(row) == len(_COLUMNS) and row != _COLUMNS:  # a crash may have cut the last one
-                self._lines[row[_COLUMNS.index("output")]] = _as_line(row)
+        with ExitStack() as stack:
+            stack.enter_context(folder.locked(LOCK))  # before the recipe is compared or replaced
+            self._keep_recipe(recipe)
+            for row in csv.reader(io.StringIO(folder.read_text(TABLE), newline="")):
+                if len(row) == len(_COLUMNS) and row != _COLUMNS:  # a crash may have cut the last
+                    self._lines[row[_COLUMNS.index("output")]] = _as_line(row)
+            self._locked = stack.pop_all()
+        self._start = folder.stamp(RECIPE)
 
     def remaining(self, jobs: Iterable[Job]) -> list[Job]:
         """The jobs that are to be done; the rows they had are struck from the table.
@@ -128,10 +127,17 @@ class Results:
 
     def __exit__(self, *_: object) -> None:
         """Leaves the folder to others, with nothing half-written in it."""
-        self._folder.sweep(self._undone)
-        self._folder.close()
-        if self._lock is not None:
-            self._lock.close()
+        with self._locked:
+            self._folder.sweep(self._undone)
+            self._folder.close()
+
+    def _keep_recipe(self, recipe: dict[str, Any]) -> None:
+        earlier = json.loads(self._folder.read_text(RECIPE) or "{}").get("recipe", {})
+        if not earlier or identity(earlier) != self.recipe_id:
+            if earlier and not self._overwrite:
+                raise UserError(_difference(self._folder, earlier, recipe))
+            content = json.dumps({"recipe": recipe, **describe_run()}, indent=2)
+            self._folder.write_text(RECIPE, f"{content}\n")
 
     def _is_in_the_way(self, job: Job) -> bool:
         stamp = self._folder.stamp(job.target)
