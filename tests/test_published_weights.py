@@ -183,6 +183,16 @@ def test_the_table_stays_sorted_and_a_name_is_a_word(
         publish.write_weights("a/b", run)
 
 
+def test_a_file_that_is_too_large_leaves_the_package_as_it_is(
+    scripts: Callable[[str], ModuleType], run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    publish = scripts("publish")
+    monkeypatch.setattr(publish, "LARGEST_MB", 1e-3)
+    with pytest.raises(UserError, match=r"is larger than 0\.001 MB"):
+        publish.write_weights("toy_x4", run)
+    assert [path.name for path in weights.FOLDER.iterdir()] == [weights.TABLE]
+
+
 def test_half_precision_that_costs_too_much_is_refused(
     scripts: Callable[[str], ModuleType], tmp_path: Path
 ):
@@ -205,6 +215,9 @@ def test_half_precision_that_costs_too_much_is_refused(
         ("../data/photos", "photos"),
         ("~/.cache/asrgan", "asrgan"),
         ("data.validation=['/a/b c/Set5','/a/Set14']", "data.validation=['Set5','Set14']"),
+        ("data.validation=[/a/Set5, /a/Set14]", "data.validation=[Set5, Set14]"),
+        ("search={train: /a/photos}", "search={train: photos}"),
+        ("data.train=choice(/a/photos,/b/large)", "data.train=choice(photos,large)"),
         ("hr:/a/large", "hr:large"),
         ("runs/a/generator.safetensors", "runs/a/generator.safetensors"),
         ("s3://bucket/photos", "s3://bucket/photos"),

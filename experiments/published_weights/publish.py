@@ -27,7 +27,7 @@ from asrgan import weights
 from asrgan.console import markdown_table
 from asrgan.data import Benchmark
 from asrgan.errors import UserError
-from asrgan.files import file_digest, read_table, write_text
+from asrgan.files import atomic_path, file_digest, read_table, write_text
 from asrgan.imaging import quantize, read_image, to_array, to_tensor
 from asrgan.models import load_generator, read_metadata, save_generator
 from asrgan.studies import Row, as_markdown, plot_comparison, plot_curves
@@ -87,9 +87,10 @@ def write_weights(name: str, run: Path) -> None:
     generator.architecture = metadata["architecture"]  # as trained, with its spectral norm
     path = weights.FOLDER / f"{name}.safetensors"
     recipe = _without_machine(metadata["recipe"])
-    save_generator(path, generator, recipe=recipe, precision=torch.float16)
-    if path.stat().st_size > 1e6 * LARGEST_MB:
-        raise UserError(f"{path} is larger than {LARGEST_MB} MB; publish a smaller network.")
+    with atomic_path(path) as temporary:
+        save_generator(temporary, generator, recipe=recipe, precision=torch.float16)
+        if temporary.stat().st_size > 1e6 * LARGEST_MB:
+            raise UserError(f"{path} is larger than {LARGEST_MB} MB; publish a smaller network.")
     digests = dict(sorted({**weights.published(), name: file_digest(path)}.items()))
     lines = [f"{digest}  {stem}.safetensors\n" for stem, digest in digests.items()]
     write_text(weights.FOLDER / weights.TABLE, "".join(lines))
@@ -283,7 +284,7 @@ def _named(node: Any) -> Any:
     if isinstance(node, list):
         return [_named(item) for item in cast("list[Any]", node)]
     if isinstance(node, str):
-        outside = r"(?:^|(?<=[=,:\[{'\"]))(?:~|\.\.)?/(?!/)[^,\]}'\"]*"
+        outside = r"(?:^|(?<=[=,:\[({'\"\s]))(?:~|\.\.)?/(?!/)[^,\]}'\"]*"
         return re.sub(outside, lambda match: Path(match[0]).name, node)
     return node
 
