@@ -1,10 +1,12 @@
 import copy
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import albumentations
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from asrgan.data import Benchmark, BicubicDegradation, PhotographData
 from asrgan.engine import Batch, Optimization, Schedule, SuperResolution
 from asrgan.errors import DivergedError, UserError
+from asrgan.imaging import read_image, to_tensor, write_image
 from asrgan.losses import (
     AdversarialObjective,
     L1Loss,
@@ -21,7 +24,7 @@ from asrgan.losses import (
     PerceptualLoss,
     RelativisticAverageLoss,
 )
-from asrgan.metrics import Protocol
+from asrgan.metrics import Protocol, psnr_y
 from asrgan.models import SRGANGenerator, UNetDiscriminator, VGGDiscriminator
 from small_networks import small_generator
 
@@ -89,10 +92,11 @@ def fit(photographs: Path, tmp_path: Path) -> Callable[..., pl.Trainer]:
         batch_size: int = 2,
         callbacks: tuple[Callback, ...] = (),
         precision: str = "32-true",
+        validation: Sequence[Path] = (photographs / "Val",),
     ) -> pl.Trainer:
         data = PhotographData(
             train=photographs / "train",
-            validation=photographs / "Val" if module.validation_names else None,
+            validation=validation if module.validation_names else None,
             scale=4,
             crop_size_px=32,
             batch_size=batch_size,
@@ -601,6 +605,22 @@ def test_validation_scores_are_those_of_the_protocol(
             expected.append(scores["psnr_y_db"])
     assert module.validation_scores["psnr_y_db"] == pytest.approx(sum(expected) / 2, abs=1e-4)
     assert module.validation_scores["content_loss"] > 0
+
+
+def test_a_black_picture_that_is_exact_hides_neither_the_others_nor_another_benchmark(
+    fit: Callable[..., pl.Trainer], photographs: Path, tmp_path: Path
+):
+    folders = [tmp_path / "Dark", tmp_path / "Mixed"]
+    for folder in folders:
+        write_image(folder / "black.png", np.zeros((48, 48, 3), np.uint8))
+    shutil.copy(photographs / "Val" / "left.png", folders[1])
+    generator = make_generator()
+    torch.nn.init.constant_(generator.tail.bias, -9)  # black everywhere, so exact where HR is
+    module = make_module(generator=generator, validation_names=["Dark", "Mixed"])
+    fit(module, iterations=1, validation=folders)
+    hr_image = to_tensor(read_image(folders[1] / "left.png"))[None]
+    expected = psnr_y(torch.zeros_like(hr_image), hr_image, border=4).item()
+    assert module.validation_scores["psnr_y_db"] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,19 @@ def test_a_finished_cell_tells_what_it_scored_on_all_pictures(study: StudyFolder
     assert Watch(study).look()[0].status == "interrupted"
 
 
+def test_an_exact_picture_does_not_hide_the_others(study: StudyFolder):
+    plan = study.plan()
+    assert plan is not None
+    study.write_plan(replace(plan, metric="psnr_y_db"))
+    running, finished, _ = study.cells()
+    head = "iteration,val/Dark/psnr_y_db,val/Set5/psnr_y_db\n"
+    write(running, "metrics.csv", f"{head}25,inf,30\n")
+    table = "model,benchmark,image,psnr_y_db\nA,Set5,a,20\nA,Set5,b,inf\nA,x,c,22\n"
+    write(finished, "evaluation/per_image.csv", table)
+    finished.write_state(CellState(attempts=[], trained={}, evaluated={}, evaluation="e"))
+    assert [standing.score for standing in Watch(study).look()] == [30.0, 21.0, None]
+
+
 def test_a_log_gets_a_line_for_each_change_and_a_terminal_a_table(study: StudyFolder):
     first, second, third = study.cells()
     watch = Watch(study)

@@ -22,7 +22,7 @@ from asrgan.engine.loggers import IterationLogger
 from asrgan.engine.means import RunningMeans
 from asrgan.errors import DivergedError, UserError
 from asrgan.losses import AdversarialObjective, ContentLoss
-from asrgan.metrics import Protocol
+from asrgan.metrics import FiniteMean, Protocol, mean_over_benchmarks
 from asrgan.models import (
     FlexibleSelfAttention,
     SRGANGenerator,
@@ -169,10 +169,11 @@ class SuperResolution(pl.LightningModule):
         self._is_compiled = False
         self._means = RunningMeans()
         self._kept_statistics: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
-        scores = [*protocol.metrics, *(f"loss_{name}" for name in content_losses), "content_loss"]
+        losses = [*(f"loss_{name}" for name in content_losses), "content_loss"]
         # These gather sums and counts of all processes, so each image counts once.
         self._validation_means = [
-            {score: MeanMetric(nan_strategy="disable") for score in scores}
+            {score: FiniteMean() for score in protocol.metrics}
+            | {loss: MeanMetric(nan_strategy="disable") for loss in losses}
             for _ in self.validation_names
         ]
         self._last_write_s: float | None = None
@@ -522,8 +523,9 @@ class SuperResolution(pl.LightningModule):
             values |= {f"val/{benchmark}/{k}": float(mean.compute()) for k, mean in means.items()}
         keys = self._validation_means[0].keys()
         self.validation_scores = {
-            key: sum(values[f"val/{benchmark}/{key}"] for benchmark in self.validation_names)
-            / len(self.validation_names)
+            key: mean_over_benchmarks(
+                key, [values[f"val/{b}/{key}"] for b in self.validation_names]
+            )
             for key in keys
         }
         networks = {"generator": self.generator, "discriminator": self.discriminator}

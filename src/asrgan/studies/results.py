@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asrgan.files import read_table, write_text
-from asrgan.metrics import METRICS
+from asrgan.metrics import METRICS, counted_values, mean_over_benchmarks
 from asrgan.studies.folder import CellState, StudyFolder
 from asrgan.studies.tables import Row, as_markdown, write_rows
 
@@ -65,7 +65,7 @@ def _summarize(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
         seeds = len({row["seed"] for row in group})
         line: Row = {"benchmark": benchmark, "model": model, "seeds": seeds, "images": len(group)}
         for metric in metrics:
-            values = [value for row in group if isinstance(value := row[metric], float)]
+            values = counted_values([v for row in group if isinstance(v := row[metric], float)])
             mean = sum(values) / len(values) if values else None
             line |= {metric: mean, f"{metric}_low": None, f"{metric}_high": None}
             line[f"{metric}_images"] = len(values)
@@ -83,7 +83,7 @@ def last_scores(path: Path) -> dict[str, float]:
             for key, value in row.items():
                 if key.startswith("val/") and value:
                     scores.setdefault(key.rpartition("/")[2], []).append(float(value))
-    return {name: sum(values) / len(values) for name, values in scores.items()}
+    return {name: mean_over_benchmarks(name, values) for name, values in scores.items()}
 
 
 def hours(state: CellState) -> float:

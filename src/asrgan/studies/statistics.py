@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from asrgan.metrics import counted_values
+
 _NUM_RESAMPLES = 9999  # Davison and Hinkley 1997, section 5.2.2: (R + 1) / 40 is a whole number
 _BATCH_VALUES = 1 << 22  # resampled at once: 32 MiB
 
@@ -30,14 +32,10 @@ class Estimate:
 
 
 def estimate_mean(values: Sequence[float], *, confidence: float, seed: int) -> Estimate | None:
-    """The mean with its `bootstrap_interval`; None if there are no values.
-
-    Infinite values are left out, unless there are no others: one picture that is reproduced exactly
-    (infinite dB) would hide all the rest.
-    """
+    """The mean of `counted_values` with its `bootstrap_interval`; None if there are no values."""
     if not values:
         return None
-    counted = [value for value in values if not math.isinf(value)] or values
+    counted = counted_values(values)
     interval = bootstrap_interval(counted, confidence=confidence, seed=seed)
     low, high = interval or (None, None)
     return Estimate(mean=sum(counted) / len(counted), low=low, high=high, count=len(counted))

@@ -41,7 +41,7 @@ def summarize(
     """Means over the pictures of each benchmark and model, with their intervals.
 
     A picture without a value (one without ground truth, or too small for a metric) is not in the
-    mean, nor is one that is exact, see `estimate_mean`: ``NAME_images`` counts those that are. A
+    mean, nor is one that is exact, see `counted_values`: ``NAME_images`` counts those that are. A
     mean over no pictures is empty.
 
     Args:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from asrgan.metrics import METRICS
+from asrgan.metrics import METRICS, finite_mean
 from asrgan.studies.folder import CellFolder, CellState, Status, Step, StudyFolder
 from asrgan.studies.results import hours, read_rows
 
@@ -118,7 +118,7 @@ class Watch:
             iteration=int(values.get("iteration", 0)),
             max_iterations=plan.max_iterations,
             iterations_per_s=None if pace is None else pace / plan.images_per_iteration,
-            score=sum(scores) / len(scores) if scores else None,
+            score=finite_mean(scores) if scores else None,
             hours=hours(state),
             reason=_reason(status, state),
         )
