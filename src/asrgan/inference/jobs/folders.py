@@ -4,7 +4,7 @@ import io
 import os
 import time
 from collections.abc import Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -182,10 +182,11 @@ class RemoteFolder(Folder):
         with self._system.open_output_stream(path) as stream:
             stream.write(content.getbuffer())
 
-    def locked(self, name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def locked(self, name: str) -> Generator[None]:
         """Object stores have no locks."""
         del name
-        return nullcontext()
+        yield
 
     def sweep(self, names: Iterable[str]) -> None:
         """Nothing is left behind there."""
