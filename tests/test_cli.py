@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from skimage import data
 
 from asrgan import cli
 from asrgan.configuration import compose, quoted
+from asrgan.imaging import read_image, write_image
 
 Run = Callable[..., Any]
 
@@ -98,6 +100,22 @@ def test_the_configuration_is_shown_without_running(
         ),
         (["export", "weights=a.pth", "format=onnx"], "`output` has no value"),
         (["export", "weights=a.pth", "format=onnx", "output=b.onnx"], "`a.pth` does not exist"),
+        # Names that Hydra reads as numbers.
+        (["upscale", "input=2024"], "`input` (=2024) does not exist"),
+        (["evaluate", "models=2024", "benchmarks=[x]"], "`2024` does not exist"),
+        (["evaluate", "models=[2024]", "benchmarks=[x]"], "`2024` does not exist"),
+        (["evaluate", "models=bicubic", "benchmarks=2024"], "2024 does not exist"),
+        (["evaluate", "models=bicubic", "benchmarks=[2024]"], "2024 does not exist"),
+        (["prepare", "input=2024", "output=2025"], "2024 does not exist"),
+        (["export", "weights=2024", "format=onnx", "output=b.onnx"], "`2024` does not exist"),
+        (["doctor", "weights=2024", "size=10x10"], "`2024` does not exist"),
+        (["train", "data.train=x", "data.validation=2024"], "2024 does not exist"),
+        (["train", "data.train=x", "data.validation=[2024]"], "2024 does not exist"),
+        (["train", "data.train=2024", "data.validation=null"], "2024 does not exist"),
+        (
+            ["train", "data.train=file://x", "data.validation=null", "data.stream_cache_dir=7"],
+            "file://x holds no finished output",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -111,6 +129,24 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert result.err.count("\n") == 1
     assert tmp_path.is_dir()  # also where output_dir is this folder
     assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_folders_may_have_names_that_are_numbers(
+    asrgan: Run, tiny_weights: Callable[[int], Path], tmp_path: Path
+):
+    write_image(tmp_path / "2024" / "7.png", data.chelsea()[:96, :96])
+    (tmp_path / "list.csv").write_text("1,2\n2024/7.png,x\n")
+    for given in ("input=2024", "input=list.csv column=1"):
+        words = [f"weights={tiny_weights(4)}", "device=cpu", *given.split(), "output=2025"]
+        assert asrgan("upscale", *words).code == 0
+    assert read_image(tmp_path / "2025" / "7.png").shape == (384, 384, 3)
+    assert read_image(tmp_path / "2025" / "2024" / "7.png").shape == (384, 384, 3)
+    words = ["benchmarks=2024", "metrics=[psnr_y_db]", "gallery=null", "output_dir=2026"]
+    assert asrgan("evaluate", "models=[bicubic,1:bicubic]", "baseline=1", *words).code == 0
+    assert (tmp_path / "2026" / "summary.csv").exists()
+    result = asrgan("prepare", "input=2024", "output=2027", "held_out=2024")
+    assert "none of the 1 photographs in 2024 can be used" in result.err
+    assert "7.png,is a copy of 2024/7.png" in (tmp_path / "2027/rejected.csv").read_text("utf-8")
 
 
 def test_debug_shows_the_traceback(asrgan: Run, monkeypatch: pytest.MonkeyPatch):

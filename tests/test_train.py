@@ -440,6 +440,7 @@ def test_training_works_without_validation(run_training: Train, tmp_path: Path):
         (["+generator.depth=3"], r"SRGANGenerator.*unexpected keyword argument 'depth'"),
         (["trainer.best_metric=beauty"], r"`trainer.best_metric` \(=beauty\) must be one of"),
         (["generator.weights=/nowhere.pth"], r"/nowhere.pth` does not exist"),
+        (["generator.weights=2024"], r"`2024` does not exist"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_trained(

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -73,6 +73,8 @@ def build_data(config: DictConfig, *, num_workers: int, minimum_size_px: int) ->
     """
     settings: dict[str, Any] = instantiate(config.data, _convert_="all")
     settings["num_workers"] = num_workers
+    for key in ("train", "validation", "stream_cache_dir"):
+        settings[key] = _as_text(settings[key])
     return PhotographData(
         **settings,
         scale=config.scale,
@@ -80,6 +82,13 @@ def build_data(config: DictConfig, *, num_workers: int, minimum_size_px: int) ->
         max_iterations=config.max_iterations,
         validation_minimum_size_px=minimum_size_px,
     )
+
+
+def _as_text(path: object) -> Any:
+    """A path or a list of some; Hydra reads a folder's name like 2024 as a number."""
+    if isinstance(path, list):
+        return [str(item) for item in cast("list[object]", path)]
+    return None if path is None else str(path)
 
 
 def build_module(
@@ -103,7 +112,7 @@ def build_module(
     weights = arguments.pop("weights")
     generator = instantiate(arguments, _convert_="all")
     if has_weights and weights is not None:
-        remarks = load_weights(generator, weights)
+        remarks = load_weights(generator, str(weights))
         exceptions = f" (not as in the file: {', '.join(remarks)})" if remarks else ""
         log.info("Weights from %s%s", weights, exceptions)
     discriminator = instantiate(config.discriminator, _convert_="all")

@@ -331,6 +331,12 @@ def explain(error: Exception, *, verb: str) -> str:
     return line
 
 
+def as_texts(value: object) -> list[str]:
+    """One value or several, as text: a folder may be called 2024, which Hydra reads as a number."""
+    is_one = isinstance(value, str) or not isinstance(value, Sequence)
+    return [str(item) for item in ([value] if is_one else cast("Sequence[object]", value))]
+
+
 def flatten(config: Config | Mapping[str, object]) -> dict[str, object]:
     """The values of a configuration by their full keys, unresolved: ``data.crop_size_px`` -> 96."""
     leaves: dict[str, object] = {}

@@ -76,7 +76,8 @@ def run(config: DictConfig, output_dir: Path) -> None:
 
 def _forecast_enlargement(config: DictConfig) -> None:
     width, height = _size(config.size_px)
-    generator = load_generator(config.weights)
+    weights = str(config.weights)
+    generator = load_generator(weights)
     upscaler = Upscaler(
         generator,
         memory_bytes=parse_memory(config.memory),
@@ -89,7 +90,7 @@ def _forecast_enlargement(config: DictConfig) -> None:
     log.info(
         "%s: x%d, %d blocks of %d features, in %s on %s with %d threads.\n"
         "%dx%d -> %dx%d px; %s; %s before the picture.\n\n%s",
-        Path(config.weights).name,
+        Path(weights).name,
         scale,
         generator.architecture["num_blocks"],
         generator.architecture["num_features"],

@@ -44,6 +44,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from asrgan.configuration import as_texts
 from asrgan.data import Benchmark, Originals, open_benchmark, split_benchmark
 from asrgan.engine import Processes, join_processes
 from asrgan.errors import RequirementsMissedError, UserError
@@ -85,9 +86,9 @@ def run(config: DictConfig, output_dir: Path) -> None:
             logging.getLogger("asrgan").setLevel(logging.ERROR)
         output_dir = _share_folder(output_dir, processes)
         device = _device(config.device, processes)
-        models = load_models(_as_list(config.models), scale=config.scale)
+        models = load_models(as_texts(config.models), scale=config.scale)
         requirements = _parse_requirements(config.require)
-        metrics = _as_list(config.metrics) + [requirement.metric for requirement in requirements]
+        metrics = as_texts(config.metrics) + [requirement.metric for requirement in requirements]
         protocol = Protocol(
             scale=config.scale,
             metrics=metrics,
@@ -95,7 +96,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
             feature_network=instantiate(config.feature_network),
         ).to(device)
         benchmarks = open_benchmarks(
-            _as_list(config.benchmarks),
+            as_texts(config.benchmarks),
             scale=config.scale,
             minimum_size_px=protocol.minimum_size_px,
             maximum_px=round(config.maximum_mpx * 1e6),
@@ -217,10 +218,6 @@ def open_benchmarks(
     return benchmarks
 
 
-def _as_list(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
 def _parse_requirements(require: Any) -> list[Requirement]:
     if require is not None and not isinstance(require, Mapping):
         raise UserError(
@@ -238,7 +235,7 @@ def _check(
     requirements: Sequence[Requirement],
 ) -> None:
     """Refuses what cannot be answered before any work is done; says which columns follow."""
-    if config.baseline is not None and config.baseline not in models:
+    if config.baseline is not None and str(config.baseline) not in models:
         raise UserError(f"`baseline` (={config.baseline}) must be one of {', '.join(models)}.")
     if not 0 < config.confidence < 1:
         raise UserError(f"`confidence` (={config.confidence}) must lie between 0 and 1; try 0.95.")
@@ -321,7 +318,7 @@ def _write_tables(
     columns = [name for name in METRICS if name in asked]
     how: dict[str, Any] = {"metrics": columns, "confidence": config.confidence, "seed": config.seed}
     summary = summarize(scores.rows, **how)
-    baseline = config.baseline or str(scores.rows[0]["model"])
+    baseline = str(scores.rows[0]["model"] if config.baseline is None else config.baseline)
     differences = compare(scores.rows, baseline=baseline, **how)
     names = ["model", "benchmark", "image"]
     write_rows(output_dir / "per_image.csv", scores.rows, columns=[*names, *columns])

@@ -34,6 +34,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from asrgan.configuration import as_texts
 from asrgan.console import open_bar
 from asrgan.data import Preparation
 
@@ -43,11 +44,11 @@ log = logging.getLogger(__name__)
 def run(config: DictConfig, output_dir: Path) -> None:
     """Prepares as the configuration says, and tells what came out."""
     preparation = Preparation(
-        config.input,
+        str(config.input),
         output_dir,
         tiling=instantiate(config.tiling),
         shard_mib=config.shard_mib,
-        held_out=config.held_out,
+        held_out=as_texts(config.held_out),
         held_out_bits=config.held_out_bits,
         num_workers=config.num_workers,
     )

@@ -72,6 +72,8 @@ log = logging.getLogger(__name__)
 def run(config: DictConfig, output_dir: Path) -> None:
     """Enlarges as the configuration says, and tells where the results are."""
     del output_dir  # `output` says where
+    for key in ("input", "output", "column"):
+        config[key] = str(config[key])  # Hydra reads a name like 2024 as a number
     recipe = Recipe(
         weights=str(config.weights),
         scale_to=config.scale_to,
