@@ -72,6 +72,17 @@ def test_lists_name_originals_beside_them_or_anywhere(suffix: str, tmp_path: Pat
     ]
 
 
+def test_an_original_that_a_list_names_twice_is_one(tmp_path: Path):
+    files(tmp_path, "a.jpg", "sub/b.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "sub")
+    (tmp_path / "other.jpg").symlink_to(tmp_path / "a.jpg")  # of a name of its own
+    entries = ["./a.jpg", "a.jpg", ".//a.jpg", "sub/../a.jpg", f"{tmp_path}/a.jpg"]
+    entries += ["other.jpg", "sub/b.jpg", "link/b.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join(entries))
+    jobs = find(tmp_path / "list.txt", tmp_path / "out")
+    assert [job.target for job in jobs] == ["a.jpg", "other.jpg", "sub/b.jpg"]
+
+
 def test_originals_that_share_a_name_even_so_are_refused(tmp_path: Path):
     files(tmp_path, "in/a.jpg", "in/a.webp", "in/a.jpg.png")
     with pytest.raises(

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -40,7 +40,7 @@ def find_jobs(given: str, output: Folder, recipe: Recipe, *, column: str) -> lis
     Args:
         given: a folder; a text file with a path a line; a CSV or Parquet table; or a picture. Paths
             in lists are relative to the list's folder; absolute ones, and addresses, keep all
-            their folders below ``output``.
+            their folders below ``output``. What is listed twice, in whatever words, is one.
         output: the folder of results; what lies in it is no original.
         recipe: tells the suffixes of the results.
         column: of the paths in tables.
@@ -62,10 +62,14 @@ def find_jobs(given: str, output: Folder, recipe: Recipe, *, column: str) -> lis
 def _originals(given: str, output: Folder, column: str) -> list[tuple[str, str]]:
     """Where each original is, and its name."""
     if PurePosixPath(given).suffix.lower() in LIST_SUFFIXES:
-        named = [_named(entry, given) for entry in dict.fromkeys(_read_list(given, column))]
-        if not named:
+        place_of = _places()
+        by_place: dict[str, tuple[str, str]] = {}
+        for entry in _read_list(given, column):
+            source, name = _named(entry, given)
+            by_place.setdefault(place_of(source), (source, name))
+        if not by_place:
             raise UserError(f"`input` (={given}) lists no picture.")
-        return named
+        return list(by_place.values())
     if not is_remote(given) and not Path(given).is_dir():
         if not Path(given).exists():
             raise UserError(
@@ -148,20 +152,26 @@ def _targets(names: Sequence[PurePosixPath], recipe: Recipe) -> list[PurePosixPa
 
 
 def _keep_originals(jobs: Sequence[Job], output: Folder) -> None:
-    folder_of = cache(_real)  # of few folders, not of each file
-
-    def place(location: str) -> str:
-        parent, slash, name = location.rpartition("/")
-        # Not followed, if it is a link: that would be replaced.
-        return f"{folder_of(parent or slash)}/{name}"
-
-    originals = {place(job.source) for job in jobs}
+    place_of = _places()
+    originals = {place_of(job.source) for job in jobs}
     for job in jobs:
-        if place(output.locate(job.target)) in originals:
+        if place_of(output.locate(job.target)) in originals:
             raise UserError(
                 f"`output` (={output.location}) would put {job.target} in the place of an"
                 " original; name another folder."
             )
+
+
+def _places() -> Callable[[str], str]:
+    """One name for each file, whichever way its folder is named."""
+    folder_of = cache(_real)  # of few folders, not of each file
+
+    def place_of(location: str) -> str:
+        parent, slash, name = location.rpartition("/")
+        # Not followed, if it is a link: that would be replaced.
+        return f"{folder_of(parent or slash)}/{name}"
+
+    return place_of
 
 
 def _real(location: str) -> str:
