@@ -100,6 +100,8 @@ def test_the_configuration_is_shown_without_running(
         ),
         (["export", "weights=a.pth", "format=onnx"], "`output` has no value"),
         (["export", "weights=a.pth", "format=onnx", "output=b.onnx"], "`a.pth` does not exist"),
+        (["export", "weights=.", "format=onnx", "output=b.onnx"], "give generator.safetensors."),
+        (["doctor", "weights=..", "size=10x10"], "`..` is a folder and no weights file"),
         # Names that Hydra reads as numbers.
         (["upscale", "input=2024"], "`input` (=2024) does not exist"),
         (["evaluate", "models=2024", "benchmarks=[x]"], "`2024` does not exist"),

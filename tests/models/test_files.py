@@ -408,6 +408,8 @@ def test_garbage_is_refused(tmp_path: Path, suffix: str):
 
 
 def test_files_of_something_else_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=rf"of a run, give {tmp_path}/generator\.safetensors\.$"):
+        load_generator(tmp_path)
     with pytest.raises(UserError, match=r"none\.pth` does not exist; check the path"):
         load_generator(tmp_path / "none.pth")
     torch.save([1, 2], tmp_path / "list.pth")

@@ -248,6 +248,11 @@ def read_pickle(path: Path | str) -> dict[str, Any]:
 
 def _existing(path: Path | str) -> Path:
     path = Path(path)
+    if path.is_dir():
+        raise UserError(
+            f"`{path}` is a folder and no weights file; of a run, give"
+            f" {path / 'generator.safetensors'}."
+        )
     if not path.is_file():
         raise UserError(f"The weights file `{path}` does not exist; check the path{_names(path)}.")
     return path
