@@ -4,12 +4,11 @@ import os
 import secrets
 import sys
 import threading
-import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection, Listener
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +18,7 @@ from torch import distributed
 from asrgan.errors import InterruptedRunError, LostProcessError, PreemptedRunError, UserError
 
 _GRACE_S = 20  # for the main thread to notice by itself, and to close its loggers
+_END_S = 5.0  # for a process whose connection is closed to end, or for the word of one that has
 _POLL_S = 1.0
 _DONE = ""
 _GOOD_CODES = (None, 0, InterruptedRunError.exit_code, PreemptedRunError.exit_code)
@@ -67,7 +67,7 @@ class Watch(Callback):
                 raise SystemExit(error.exit_code) from error
             raise
         except Exception as error:  # of a collective, maybe
-            if (self._connections or self._children) and self._is_lost.wait(5 * _POLL_S):
+            if (self._connections or self._children) and self._is_lost.wait(2 * _END_S):
                 assert self._lost is not None
                 if self._rank != 0:
                     raise SystemExit(self._lost.exit_code) from error
@@ -131,9 +131,8 @@ class Watch(Callback):
             for rank, child in self._children.items():
                 code = child.poll()
                 if code not in _GOOD_CODES:
-                    time.sleep(_POLL_S)  # its own word, if there is one, says more
-                    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-                    self._lose(_as_loss(rank, how))
+                    self._is_lost.wait(_END_S)  # its own word, if there is one, says more
+                    self._lose(_as_loss(rank, code))
                     return
 
     def _listen(self) -> None:
@@ -145,13 +144,17 @@ class Watch(Callback):
                 try:
                     word = joined.recv()
                 except (EOFError, OSError):
-                    if rank in self._children:
-                        time.sleep(3 * _POLL_S)  # the other thread knows how it ended
-                    self._lose(_as_loss(rank, "is gone"))
+                    self._lose(_as_loss(rank, self._code_of(rank)))
                     return
                 if word != _DONE:
                     self._lose(word, is_known=self._rank != 0)
                     return
+
+    def _code_of(self, rank: int) -> int | None:
+        """The exit code of a process that ends; None: another one has started it."""
+        with suppress(KeyError, TimeoutExpired):
+            return self._children[rank].wait(_END_S)
+        return None
 
     def _lose(self, reason: str, *, is_known: bool = False) -> None:
         """Gives the main thread a while; what is known to the first process is told by it."""
@@ -167,7 +170,11 @@ class Watch(Callback):
             os._exit(self._lost.exit_code)
 
 
-def _as_loss(rank: int, how: str) -> str:
+def _as_loss(rank: int, code: int | None) -> str:
+    if code is None:
+        how = "is gone"
+    else:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     return f"The process of rank {rank} {how}; resume=true goes on from the last checkpoint."
 
 
