@@ -11,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -501,6 +502,35 @@ def test_training_data_may_move_but_not_change(
     assert_equal_runs(whole, halves)
     starts = json.loads((halves / "run.json").read_text(encoding="utf-8"))["starts"]
     assert len({start["training_data"] for start in starts}) == 1
+
+
+def test_a_run_that_has_kept_nothing_lends_its_identity_to_no_other(
+    run_training: Train, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def crash(*_: object) -> None:
+        raise OSError("the machine is gone")
+
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    shutil.copytree(photographs / "train", photos)
+    settings = ["max_iterations=2", f"data.train={photos}"]
+
+    def start(*overrides: str) -> dict[str, Any]:
+        with monkeypatch.context() as context:
+            context.setattr(SuperResolution, "training_step", crash)
+            with pytest.raises(OSError, match="machine is gone"):
+                run_training(run, *settings, *overrides)
+        return json.loads((run / "run.json").read_text(encoding="utf-8"))
+
+    first = start("seed=1")
+    again = start("seed=1", "resume=true")
+    assert again["run_id"] == first["run_id"]
+    assert len(again["starts"]) == 2
+    other = start("seed=2")
+    assert other["run_id"] != first["run_id"]
+    assert (other["seed"], len(other["starts"])) == (2, 1)
+    (photos / "coffee.png").unlink()
+    on_less = start("seed=2")
+    assert on_less["run_id"] != other["run_id"]
 
 
 def test_another_architecture_is_not_resumed(run_training: Train, tmp_path: Path):

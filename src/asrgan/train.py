@@ -165,7 +165,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
         start = str(last) if is_resumed else None
         agreement = {**flatten(config), **_code_of(origin), "start": start}
         with _claimed(output_dir, launch), launch.started() as children:
-            run_id = _describe(config, output_dir, origin)
+            run_id = _describe(config, output_dir, origin, is_resumed=is_resumed)
             watch = Watch(agreement, children=children)
             with watch.guard():
                 trainer = _build_trainer(
@@ -363,23 +363,39 @@ def _build_pruning(search: str | None) -> Pruning | None:
     return None if pruner is None else Pruning(**settings, pruner=pruner)
 
 
-def _describe(config: DictConfig, output_dir: Path, origin: dict[str, object]) -> str:
-    """Writes config.yaml and run.json; returns the run's identity, the same when resumed."""
+def _describe(
+    config: DictConfig, output_dir: Path, origin: dict[str, object], *, is_resumed: bool
+) -> str:
+    """Writes config.yaml and run.json; returns the run's identity.
+
+    That of a resumed run stays. So does that of a run which ended before its first checkpoint and
+    starts again as it was; with anything else asked for, nothing is left of it.
+    """
     path = output_dir / "run.json"
     description: dict[str, Any] = {"run_id": uuid4().hex[:8], "seed": config.seed, "starts": []}
     if path.exists():
-        description = json.loads(path.read_text(encoding="utf-8"))
-        if description["starts"][-1]["training_data"] != origin["training_data"]:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        has_same_data = earlier["starts"][-1]["training_data"] == origin["training_data"]
+        if is_resumed and not has_same_data:
             raise UserError(
                 f"`data.train` (={config.data.train}) holds other images than those {output_dir}"
                 " was trained on; put back what has changed, or take another output_dir."
             )
+        if is_resumed or (has_same_data and _asks_the_same(config, output_dir / "config.yaml")):
+            description = earlier
     if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
         description["starts"].append(origin)
         write_text(path, json.dumps(description, indent=2) + "\n")
         with atomic_path(output_dir / "config.yaml") as temporary:
             OmegaConf.save(config, temporary)
     return description["run_id"]
+
+
+def _asks_the_same(config: DictConfig, path: Path) -> bool:
+    if not path.exists():
+        return False
+    elsewhere = {"output_dir": None, "resume": None}  # no matter what is trained
+    return flatten(OmegaConf.load(path)) | elsewhere == flatten(config) | elsewhere
 
 
 def _quieten() -> None:
