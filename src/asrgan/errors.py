@@ -51,6 +51,10 @@ class PreemptedRunError(InterruptedRunError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
+SAVED_CODES = (InterruptedRunError.exit_code, PreemptedRunError.exit_code)
+"""Exit codes of a run that was asked to stop, and can go on."""
+
+
 class RequirementsMissedError(UserError):
     """Results that are complete, and not good enough for what was required of them."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from asrgan.errors import UserError
+from asrgan.errors import PreemptedRunError, UserError
 from asrgan.studies.cells import Share, run_cell
 from asrgan.studies.folder import CellFolder, CellPlan, StudyFolder, StudyPlan
 from asrgan.studies.local import Agenda, run_locally, shares
@@ -156,6 +156,16 @@ def test_a_cell_that_was_killed_is_interrupted_and_goes_on_from_its_checkpoint(t
     assert cell.status() == "finished"
     assert lines(cell, "steps.txt") == ["1", "2", "3", "4", "5", "5", "6"]
     assert not half.exists()
+
+
+def test_a_cell_that_a_scheduler_preempts_is_interrupted_and_goes_on(tmp_path: Path):
+    cell = make_cell(tmp_path, "preempted_at=3")
+    run(cell)
+    assert cell.status() == "interrupted"
+    assert cell.state().attempts[-1].exit_code == PreemptedRunError.exit_code
+    run(cell)
+    assert cell.status() == "finished"
+    assert lines(cell, "steps.txt") == ["1", "2", "3", "4", "5", "6"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def train() -> None:
         append("signals.txt", str(number))
 
     signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGUSR1, ask)
     work_place = (folder / "work_place").open("w")
     fcntl.flock(work_place, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error if it is taken
     checkpoint = folder / "checkpoint.txt"
@@ -54,10 +55,12 @@ def train() -> None:
             raise ZeroDivisionError("a bug")
         if iteration == int(settings.get("killed_at", -1)) and begun == "0 start":
             os.kill(os.getpid(), signal.SIGKILL)
+        if iteration == int(settings.get("preempted_at", -1)) and begun == "0 start":
+            os.kill(os.getpid(), signal.SIGUSR1)
         if iteration % 2 == 0 or asked:
             write("checkpoint.txt", f"{iteration} {state}")
         if asked:
-            sys.exit(130)
+            sys.exit(75 if signal.SIGUSR1 in asked else 130)
     write("generator.safetensors", state)
     write("metrics.csv", f"iteration,val/Set5/psnr_y_db\n{iteration},20.5\n")
     write("config.yaml", "")

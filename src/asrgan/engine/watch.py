@@ -15,13 +15,13 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import distributed
 
-from asrgan.errors import InterruptedRunError, LostProcessError, PreemptedRunError, UserError
+from asrgan.errors import SAVED_CODES, InterruptedRunError, LostProcessError, UserError
 
 _GRACE_S = 20  # for the main thread to notice by itself, and to close its loggers
 _END_S = 5.0  # for a process whose connection is closed to end, or for the word of one that has
 _POLL_S = 1.0
 _DONE = ""
-_GOOD_CODES = (None, 0, InterruptedRunError.exit_code, PreemptedRunError.exit_code)
+_GOOD_CODES = (None, 0, *SAVED_CODES)
 
 
 class Watch(Callback):

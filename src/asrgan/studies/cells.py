@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from asrgan.errors import SAVED_CODES
 from asrgan.files import file_digest, remove_unfinished
 from asrgan.studies.folder import (
     EVALUATED_FILES,
@@ -27,8 +28,9 @@ from asrgan.subprocesses import start_bound
 ASRGAN = (sys.executable, "-m", "asrgan")
 _POLL_S = 0.2
 _HEARTBEAT_S = 10.0  # hours are known as finely as this after a kill
-# Exit codes of a run that saved its state when it was asked to stop, or was killed from outside.
-_INTERRUPTED = (130, *(-s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)))
+_FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGKILL)
+# Of a run that saved its state when it was asked to stop, or was killed before it could.
+_INTERRUPTED = (*SAVED_CODES, *(-number for number in _FROM_OUTSIDE))
 
 
 @dataclass(frozen=True, kw_only=True)
