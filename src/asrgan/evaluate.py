@@ -55,6 +55,7 @@ from asrgan.metrics import METRICS, Protocol
 from asrgan.models import BicubicUpscaler, SRGANGenerator, load_generator
 from asrgan.studies import (
     DIFFERENCE_COLUMNS,
+    GENERATOR,
     Gallery,
     Requirement,
     Row,
@@ -62,6 +63,8 @@ from asrgan.studies import (
     as_markdown,
     compare,
     find_misses,
+    generator_file,
+    generator_name,
     score,
     summarize,
     write_rows,
@@ -71,7 +74,6 @@ from asrgan.weights import published
 log = logging.getLogger(__name__)
 
 Generator = SRGANGenerator | BicubicUpscaler
-_GENERATOR = "generator.safetensors"  # of a run of `asrgan train`
 
 
 def run(config: DictConfig, output_dir: Path) -> None:
@@ -172,20 +174,11 @@ def _files_of(text: str) -> Iterator[tuple[str, str | Path]]:
     if name and len(files) > 1:
         raise UserError(f"`models`: {len(files)} files cannot all be named `{name}` ({text}).")
     for file in files:
-        generator = file / _GENERATOR if file.is_dir() else file
-        yield name or _name_of(generator), generator
+        yield name or generator_name(file), generator_file(file)
 
 
 def _is_model(file: Path) -> bool:
-    return (file / _GENERATOR).is_file() or file.suffix in (".safetensors", ".ckpt", ".pth")
-
-
-def _name_of(file: Path) -> str:
-    """The stem; in the folder of a run, where all stems are alike, with the folder's name."""
-    file = file.absolute()
-    if file.parent.name == "checkpoints":
-        return f"{file.parents[1].name}_{file.stem}"
-    return file.parent.name if file.name == _GENERATOR else file.stem
+    return (file / GENERATOR).is_file() or file.suffix in (".safetensors", ".ckpt", ".pth")
 
 
 def open_benchmarks(

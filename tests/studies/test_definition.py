@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import pytest
 
 from asrgan.errors import UserError
+from asrgan.evaluate import load_models
 from asrgan.studies.definition import Study, model_name
 
 
@@ -49,6 +51,26 @@ def test_folders_mean_the_same_from_everywhere(monkeypatch: pytest.MonkeyPatch, 
     assert study.benchmarks == [f"{tmp_path}/Set5", f"lr:{tmp_path}/real"]
     assert study.references == ["bicubic", f"ours:{tmp_path}/g.pth", f"{tmp_path}/a/h.pth"]
     assert [model_name(text) for text in study.references] == ["bicubic", "ours", "h"]
+
+
+def test_references_are_named_as_evaluate_names_them(
+    tiny_weights: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/a/generator", "runs/b.c/generator", "runs/b.c/checkpoints/best", "other"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tiny_weights(4), f"{name}.safetensors")
+    references = {
+        "runs/a/generator.safetensors": "a",
+        "runs/b.c": "b.c",
+        "runs/b.c/checkpoints/best.safetensors": "b.c_best",
+        "other.safetensors": "other",
+        "runs:runs/a": "runs",
+        "bicubic": "bicubic",
+    }
+    study = Study.from_config(definition(references=list(references)))
+    assert [model_name(text) for text in study.references] == list(references.values())
+    assert list(load_models(study.references, scale=4)) == list(references.values())
 
 
 def test_a_published_generator_is_no_path(publish: Callable[[str, Path], Path], tmp_path: Path):

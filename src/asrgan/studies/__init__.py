@@ -7,6 +7,7 @@ from asrgan.studies.folder import CellFolder, CellPlan, CellState, StudyFolder, 
 from asrgan.studies.gallery import Example, Gallery
 from asrgan.studies.identity import Fingerprints
 from asrgan.studies.local import Agenda, run_locally, shares
+from asrgan.studies.names import GENERATOR, generator_file, generator_name
 from asrgan.studies.plan import Composer, Planner, trainings
 from asrgan.studies.requirements import Requirement, find_misses
 from asrgan.studies.results import last_scores, read_results, write_results
@@ -30,6 +31,7 @@ from asrgan.studies.watch import Watch
 
 __all__ = [
     "DIFFERENCE_COLUMNS",
+    "GENERATOR",
     "Agenda",
     "CellFolder",
     "CellPlan",
@@ -55,6 +57,8 @@ __all__ = [
     "compare",
     "estimate_mean",
     "find_misses",
+    "generator_file",
+    "generator_name",
     "last_scores",
     "paired_difference",
     "plot_comparison",

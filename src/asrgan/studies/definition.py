@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from asrgan.data import split_benchmark
 from asrgan.errors import UserError
+from asrgan.studies.names import generator_name
 from asrgan.weights import published
 
 Overrides = Mapping[str, object]
@@ -135,7 +136,8 @@ class Study:
 def model_name(specification: str) -> str:
     """What ``asrgan evaluate`` calls ``NAME:FILE``, ``FILE`` or ``bicubic`` in its tables."""
     name, separator, _ = specification.partition(":")
-    return name if separator else Path(specification).stem
+    is_word = name == "bicubic" or name in published()
+    return name if separator or is_word else generator_name(Path(name))
 
 
 def absolute(path: object) -> str:
