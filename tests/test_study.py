@@ -3,11 +3,8 @@
 import csv
 import os
 import shlex
-import signal
-import threading
-import time
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from asrgan import evaluate
 from asrgan.configuration import compose, studies_folder
 from asrgan.models import SRGANGenerator, save_generator
+from asrgan.studies import run_cell
 from asrgan.studies.folder import CellFolder, StudyFolder, StudyPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available but not used")
@@ -302,17 +300,22 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def kill_training(cell: CellFolder) -> None:
-    """Waits for the first checkpoint and kills the process that wrote it."""
-    deadline_s = time.monotonic() + 600
-    while not (cell.folder / "checkpoints" / "last.ckpt").exists():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if b"train" in words and f"output_dir={cell.folder}".encode() in words:
-                os.kill(int(folder.name), signal.SIGKILL)
+# Behind the checkpoint of the second iteration.
+KILLED = """
+import os, signal
+from asrgan import cli
+from asrgan.engine import SuperResolution
+
+step = SuperResolution.training_step
+
+def training_step(self, batch, batch_index):
+    if self.iteration == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, batch, batch_index)
+
+SuperResolution.training_step = training_step
+cli.main()
+"""
 
 
 def test_a_killed_cell_goes_on_elsewhere_and_ends_as_a_plain_run_does(
@@ -326,10 +329,12 @@ def test_a_killed_cell_goes_on_elsewhere_and_ends_as_a_plain_run_does(
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as here: sums depend on the number of threads
     cell = CellFolder(tmp_path / "out" / "variants" / "A" / "seed_1")
-    killer = threading.Thread(target=kill_training, args=[cell])
-    killer.start()
-    result = asrgan_study("run", *toy(variants={"A": {}}), "--", *tiny, "max_iterations=40")
-    killer.join()
+    killed = tmp_path / "killed.py"
+    killed.write_text(KILLED, encoding="utf-8")
+    with monkeypatch.context() as context:
+        program = (sys.executable, str(killed))
+        context.setattr("asrgan.study.run_cell", partial(run_cell, program=program))
+        result = asrgan_study("run", *toy(variants={"A": {}}), "--", *tiny, "max_iterations=6")
     assert result.code == 1
     assert "asrgan: 1 interrupted; the same command goes on." in result.err
 
@@ -339,12 +344,12 @@ def test_a_killed_cell_goes_on_elsewhere_and_ends_as_a_plain_run_does(
     assert cell.status() == "finished"
     status = asrgan_study("status", "out")
     assert "1 finished" in status.out
-    assert "40/40" in status.out
+    assert "6/6" in status.out
     again = asrgan_study("run", "out")
     assert again.code == 0, again.err
     assert [a.step for a in cell.state().attempts] == ["train", "train", "evaluate"]
 
-    plain = run_training(tmp_path / "plain", "experiment=srgan_x4", "max_iterations=40", "seed=1")
+    plain = run_training(tmp_path / "plain", "experiment=srgan_x4", "max_iterations=6", "seed=1")
     settings = [f"models=[A:{plain}/generator.safetensors]", f"benchmarks=[{photographs}/Val]"]
     settings += ["metrics=[psnr_y_db,ssim_y]", "device=cpu", "gallery=null"]
     evaluate.run(OmegaConf.create(compose("evaluate", settings)), plain)

@@ -129,15 +129,20 @@ def test_other_benchmarks_need_another_evaluation_only(tmp_path: Path):
 
 
 def test_a_cell_that_is_asked_to_stop_saves_and_goes_on_later(tmp_path: Path):
-    cell = make_cell(tmp_path, "step_s=0.05")
+    hold = tmp_path / "hold"
+    hold.touch()
+    cell = make_cell(tmp_path, f"hold={hold}")
     stop = threading.Event()
     thread = threading.Thread(target=run, args=[cell], kwargs={"stop": stop})
     thread.start()
-    wait_until(lambda: lines(cell, "steps.txt"))
+    wait_until(lambda: lines(cell, "starts.txt"))
     assert cell.status() == "running"
     stop.set()
+    wait_until(lambda: lines(cell, "signals.txt"))
+    hold.unlink()
     thread.join()
     assert cell.status() == "interrupted"
+    assert lines(cell, "steps.txt") == ["1"]
     assert cell.state().failure is None
     run(cell)
     assert cell.status() == "finished"
