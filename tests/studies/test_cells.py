@@ -340,7 +340,6 @@ def test_a_machine_is_divided(
 
 def test_a_share_becomes_threads_and_visible_gpus(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("SLURM_NTASKS", raising=False)
     assert Share().environment(num_processes=1) == {}
     share = Share(cores=[0, 1, 2, 3], gpus=["2", "3"])
     assert share.environment(num_processes=2) == {
@@ -349,8 +348,6 @@ def test_a_share_becomes_threads_and_visible_gpus(monkeypatch: pytest.MonkeyPatc
     }
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert share.environment(num_processes=1)["OMP_NUM_THREADS"] == "1"
-    monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert share.environment(num_processes=1)["SLURM_JOB_NAME"] == "bash"
 
 
 def test_a_cell_gets_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -50,8 +50,7 @@ class Share:
 
         A smaller number of threads in ``OMP_NUM_THREADS`` is kept.
         """
-        # A cell in a SLURM job starts its processes itself; Lightning would expect them of srun.
-        variables = {"SLURM_JOB_NAME": "bash"} if "SLURM_NTASKS" in os.environ else {}
+        variables: dict[str, str] = {}
         if self.cores:
             threads = max(1, len(self.cores) // num_processes)
             asked = os.environ.get("OMP_NUM_THREADS", "")
