@@ -30,6 +30,10 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "experiments" / "published_weigh
 each_published = pytest.mark.parametrize("name", published())
 
 
+def test_what_enlarges_without_weights_is_published():
+    assert compose("upscale", ["input=x"])["weights"] in published()
+
+
 def card_of(name: str) -> str:
     return find_weights(name).with_suffix(".md").read_text("utf-8")
 

@@ -158,21 +158,21 @@ def test_without_weights_and_output_a_published_generator_enlarges(
     result = asrgan("upscale", f"input={originals}/b.jpg")
     assert (result.code, result.out) == (2, "")
     assert result.err.endswith(
-        "`srgan_x4` does not exist; check the path (none comes with asrgan).\n"
+        "`asrgan_x4` does not exist; check the path (none comes with asrgan).\n"
     )
     assert not (tmp_path / "upscaled").exists()
-    file = publish("srgan_x4", tiny_weights(4))
-    (tmp_path / "srgan_x4").mkdir()  # as a run may be called
+    file = publish("asrgan_x4", tiny_weights(4))
+    (tmp_path / "asrgan_x4").mkdir()  # as a run may be called
     result = asrgan("upscale", f"input={originals}/b.jpg", "device=cpu")
     assert result.code == 0, result.err
-    assert result.out.startswith("Weights   srgan_x4\n")
+    assert result.out.startswith("Weights   asrgan_x4\n")
     assert read_image(tmp_path / "upscaled" / "b.jpg").shape == (80, 96, 3)
     recipe = json.loads((tmp_path / "upscaled" / "recipe.json").read_text("utf-8"))["recipe"]
-    assert recipe["weights"] == "srgan_x4"
+    assert recipe["weights"] == "asrgan_x4"
     assert recipe["weights_sha256"] == file_digest(file)
-    publish("srgan_x4", tiny_weights(2))  # of another version of asrgan
+    publish("asrgan_x4", tiny_weights(2))  # of another version of asrgan
     result = asrgan("upscale", f"input={originals}/b.jpg", "device=cpu")
-    assert "were made with other weights (srgan_x4); name another `output`" in result.err
+    assert "were made with other weights (asrgan_x4); name another `output`" in result.err
 
 
 def test_mistakes_are_found_before_any_work(

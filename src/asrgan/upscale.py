@@ -6,7 +6,7 @@
 file with a path a line, or a CSV or Parquet table with a column `path` (column=NAME for another).
 `output` is a folder, which gets the structure of the input (`upscaled`, unless another is named),
 or a file name for one picture. `weights` is a file or the name of a generator that comes with
-asrgan; a file of such a name is ./NAME. Without it, srgan_x4 enlarges.
+asrgan; a file of such a name is ./NAME. Without it, asrgan_x4 enlarges.
 
 Examples:
     asrgan upscale input=room.jpg
