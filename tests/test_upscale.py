@@ -3,8 +3,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,23 +244,35 @@ def test_a_folder_without_the_right_to_write_is_told_in_one_line(
         run(originals, tmp_path / "out")
 
 
-def test_ctrl_c_ends_the_command_in_one_line(tiny_weights: Callable[[int], Path], tmp_path: Path):
+def test_ctrl_c_ends_the_command_in_one_line(
+    asrgan: Callable[..., Any],
+    tiny_weights: Callable[[int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     rng = np.random.default_rng(0)
-    for number in range(200):
+    for number in range(8):
         noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        write_picture(tmp_path / "in" / f"{number:03}.png", Picture(noise))
-    command = [sys.executable, "-m", "asrgan", "upscale", f"weights={tiny_weights(2)}"]
-    command += [f"input={tmp_path}/in", f"output={tmp_path}/out", "device=cpu"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "out" / "005.png").exists():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == "asrgan: Interrupted; the same command goes on from here."
-    assert "Traceback" not in errors
-    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
-    assert {row["output"] for row in rows(tmp_path / "out").values()} <= pictures
-    assert not list((tmp_path / "out").glob(".*"))
+        write_picture(tmp_path / "in" / f"{number}.png", Picture(noise))
+    enlarge = Worker.enlarge
+
+    def interrupted(worker: Worker, work: Work, **arguments: int) -> Work:
+        if work.job.name == "5.png":
+            signal.raise_signal(signal.SIGINT)
+        return enlarge(worker, work, **arguments)
+
+    monkeypatch.setattr(Worker, "enlarge", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    try:
+        words = [f"weights={tiny_weights(2)}", "input=in", "output=out", "device=cpu"]
+        result = asrgan("upscale", *words)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.code == 130
+    assert result.err.splitlines()[-1] == "asrgan: Interrupted; the same command goes on from here."
+    assert "Traceback" not in result.err
+    pictures = [f"{number}.png" for number in range(5)]
+    assert [row["output"] for row in rows(tmp_path / "out").values()] == pictures
+    assert names(tmp_path / "out") == [*pictures, "recipe.json", "results.csv", "results.lock"]
     for name in pictures:
         assert read_image(tmp_path / "out" / name).shape == (128, 128, 3)
