@@ -133,6 +133,31 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert not list(tmp_path.rglob("*.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("place", "rule"),
+    [
+        ("file", "is a file; name a folder."),
+        ("file/run", "leads through a file; name a folder."),
+        ("x" * 300, "is too long; choose a shorter name."),
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "models=[bicubic]", "benchmarks=[x]", "output_dir="],
+        ["train", "-m", "seed=1,2", "data.train=x", "data.validation=x", "output_dir="],
+        ["prepare", "input=x", "output="],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_place_that_cannot_be_a_folder_is_one_line(
+    asrgan: Run, tmp_path: Path, words: list[str], place: str, rule: str
+):
+    (tmp_path / "file").touch()
+    result = asrgan(*words[:-1], words[-1] + place)
+    assert (result.code, result.err) == (2, f"asrgan: `{place}` {rule}\n")
+
+
 def test_folders_may_have_names_that_are_numbers(
     asrgan: Run, tiny_weights: Callable[[int], Path], tmp_path: Path
 ):

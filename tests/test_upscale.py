@@ -189,6 +189,7 @@ def test_mistakes_are_found_before_any_work(
         (originals, out / "x.png", "bits=8", "names one picture, but `input` many; name a folder"),
         (picture, out / "x.gif", "bits=8", "names no image format"),
         (picture, out / "x.png", "format=jpg", "is no name for format=jpg"),
+        (picture, tmp_path / "text.pth" / "x.png", "bits=8", "leads through a file; name a folder"),
         (originals, tmp_path / "text.pth", "bits=8", r"text\.pth\) is a file; name a folder"),
         (originals, out, "engine=spark", r"`engine` \(=spark\) must be local or ray"),
         (originals / "z.png", out / "x.png", "bits=8", r"z\.png\) does not exist"),

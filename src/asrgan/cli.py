@@ -22,10 +22,15 @@ from asrgan.configuration import (
     study_arguments,
 )
 from asrgan.errors import UserError
+from asrgan.files import DISK_ERRORS
 
 VERBS = ("prepare", "train", "evaluate", "study", "upscale", "export", "doctor")
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+_PLACE_ERRORS = {
+    errno.EEXIST: "is a file; name a folder",
+    errno.ENOTDIR: "leads through a file; name a folder",
+    errno.ENAMETOOLONG: "is too long; choose a shorter name",
+}
 
 HELP = """\
 asrgan VERB [key=value ...]
@@ -97,7 +102,9 @@ def _explain(error: Exception, *, verb: str) -> int:
         return _fail(" ".join(str(error).split()), code=2)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _fail(explain(error, verb=verb), code=2)
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    if isinstance(error, OSError) and error.errno in _PLACE_ERRORS:
+        return _fail(f"`{error.filename}` {_PLACE_ERRORS[error.errno]}.", code=2)
+    if isinstance(error, OSError) and error.errno in {*DISK_ERRORS, errno.EFBIG}:
         return _fail(str(error), code=2)
     traceback.print_exc()
     return 1

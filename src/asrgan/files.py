@@ -1,6 +1,7 @@
 """Files that appear whole or not at all; what tells one set of files from another."""
 
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -8,6 +9,11 @@ import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+)
+"""What a disk says that is full, broken or closed to us; of one file, it says something else."""
 
 TEMPORARY_NAME = re.compile(r"\.(?P<stem>.+)\.\d+(?P<suffix>(\.[^.]*)?)", re.DOTALL)
 """What a file is called while it is written, and ever after if the process is killed meanwhile."""

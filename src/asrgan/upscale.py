@@ -109,6 +109,8 @@ def _enlarge_one(recipe: Recipe, config: DictConfig) -> None:
         raise UserError(f"`input` (={given}) does not exist; give a picture, a folder or a list.")
     if recipe.format is not None and format_of(output) is not FORMATS[recipe.format]:
         raise UserError(f"`output` (={output}) is no name for format={recipe.format}.")
+    if any(folder.is_file() for folder in output.parents):
+        raise UserError(f"`output` (={output}) leads through a file; name a folder.")
     if output.exists():
         if output.samefile(given):
             raise UserError(f"`output` (={output}) is the original; name another file.")

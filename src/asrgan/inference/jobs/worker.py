@@ -1,6 +1,5 @@
 """One job, stage by stage: read, enlarge, write."""
 
-import errno
 import tempfile
 import time
 import traceback
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from asrgan.errors import UserError
+from asrgan.files import DISK_ERRORS
 from asrgan.hardware import find_device
 from asrgan.inference.enlarging import consistency_db, enlarge, enlarged_size
 from asrgan.inference.jobs.folders import (
@@ -29,10 +29,6 @@ from asrgan.inference.memory import MemoryBudgetError, PeakMemory, free_bytes
 from asrgan.inference.upscaler import Upscaler
 from asrgan.pictures import Picture, PictureHead, encode_picture, format_of, read_head
 
-# Of the disk, not of one file: whatever comes next would fail as well.
-_DISK_ERRORS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-)
 _DECODER_BYTES_PER_PX = 4  # Pillow keeps three channels as four
 
 
@@ -302,7 +298,7 @@ def one_line_for_the_disk(path: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_ERRORS:
+        if error.errno in DISK_ERRORS:  # whatever comes next would fail as well
             raise UnwritableFolderError(
                 f"{path} cannot be written: {error.strerror}. The same command goes on when it can."
             ) from error
