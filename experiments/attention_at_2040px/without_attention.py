@@ -4,7 +4,6 @@ python experiments/attention_at_2040px/without_attention.py WEIGHTS OUTPUT.safet
 """
 
 import sys
-from pathlib import Path
 
 from asrgan.errors import UserError
 from asrgan.models import FlexibleSelfAttention, load_generator, read_metadata, save_generator
@@ -20,7 +19,6 @@ def main(weights: str, output: str) -> None:
         print(f"gamma {layer.gamma.item():.6f} -> 0")
         layer.gamma.data.zero_()
     recipe = read_metadata(weights)["recipe"]
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
     save_generator(output, generator, recipe=recipe)
 
 

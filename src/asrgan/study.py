@@ -287,7 +287,6 @@ def _write_sweeps(config: DictConfig, folder: StudyFolder) -> None:
     )
     for name, sweep in sweeps.items():
         path = folder.folder / "sweep" / f"{name}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, yaml.safe_dump(sweep, sort_keys=False))
         log.info("wandb sweep %s", shlex.quote(str(path)))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from asrgan.errors import UserError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PATIENCE_S = 1.0  # `Lock.is_held` takes the lock for an instant
 
 
 class Lock:
@@ -28,19 +29,20 @@ class Lock:
         path: the file; made when it is not there, and never removed.
     """
 
-    _PATIENCE_S = 1.0  # `is_held` takes the lock for an instant
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: int | None = None
 
-    def acquire(self) -> bool:
+    def acquire(self, *, patience_s: float = _PATIENCE_S) -> bool:
         """Takes the lock and notes in the file who holds it; False where it is held already.
+
+        Args:
+            patience_s: how long another may keep it meanwhile.
 
         Raises:
             UserError: the file system knows no locks, or the file cannot be written.
         """
-        deadline_s = time.monotonic() + self._PATIENCE_S
+        deadline_s = time.monotonic() + patience_s
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)

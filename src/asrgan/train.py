@@ -202,13 +202,11 @@ def _claimed(output_dir: Path, launch: Launch) -> Generator[None]:
         yield
         return
     lock = Lock(output_dir / "run.lock")
-    deadline_s = time.monotonic() + _ORPHANS_S
-    while not lock.acquire():
-        if time.monotonic() > deadline_s:
-            raise UserError(
-                f"`output_dir` (={output_dir}) is being trained by {lock.holder}; wait for its end,"
-                " or take another output_dir."
-            )
+    if not lock.acquire(patience_s=_ORPHANS_S):
+        raise UserError(
+            f"`output_dir` (={output_dir}) is being trained by {lock.holder}; wait for its end,"
+            " or take another output_dir."
+        )
     try:
         yield
     finally:

@@ -42,6 +42,7 @@ from typing import Any, Literal, TypeVar
 
 from asrgan.errors import UserError
 from asrgan.files import file_digest, write_text
+from asrgan.studies.names import GENERATOR
 from asrgan.subprocesses import Lock
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class CellState:
     failure: str | None = None
 
 
-TRAINED_FILES = ("generator.safetensors", "metrics.csv", "config.yaml")
+TRAINED_FILES = (GENERATOR, "metrics.csv", "config.yaml")
 EVALUATED_FILES = ("evaluation/per_image.csv",)
 
 

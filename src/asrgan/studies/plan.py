@@ -10,6 +10,7 @@ from asrgan.errors import UserError
 from asrgan.studies.definition import Overrides, Study, model_name
 from asrgan.studies.folder import CellPlan, Kind, StudyFolder
 from asrgan.studies.identity import FILES, Fingerprints, digest, science
+from asrgan.studies.names import GENERATOR
 
 Config = Mapping[str, object]
 
@@ -75,7 +76,7 @@ def trainings(study: Study, folder: StudyFolder, *, composer: Composer) -> list[
         cell = (
             folder.folder / "stages" / study.start / f"seed_{'${seed}' if seed is None else seed}"
         )
-        start = [composer.override("generator.weights", str(cell / "generator.safetensors"))]
+        start = [composer.override("generator.weights", str(cell / GENERATOR))]
     common = [*composer.overrides(study.base), *data, *start]
     variants = [
         Training(
@@ -234,7 +235,7 @@ class Planner:
         return self._prepared[place]
 
     def _generator(self, path: str) -> Path:
-        return self._folder.folder / path / "generator.safetensors"
+        return self._folder.folder / path / GENERATOR
 
     def _references(self, scale: object) -> list[CellPlan]:
         plans: list[CellPlan] = []

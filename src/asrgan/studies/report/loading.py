@@ -9,6 +9,7 @@ from asrgan.data import Benchmark, Originals, open_benchmark
 from asrgan.errors import UserError
 from asrgan.metrics import METRICS
 from asrgan.studies.folder import CellFolder, CellPlan, StudyFolder
+from asrgan.studies.names import GENERATOR
 from asrgan.studies.report.results import ImageScores, Run, StudyResults
 from asrgan.studies.results import hours, read_rows
 
@@ -58,7 +59,7 @@ def open_benchmarks(folder: StudyFolder) -> tuple[dict[str, Benchmark | Original
 
 def _run(cell: CellFolder, plan: CellPlan) -> Run:
     status, state = cell.status(), cell.state()
-    weights, metrics = cell.folder / "generator.safetensors", cell.folder / "metrics.csv"
+    weights, metrics = cell.folder / GENERATOR, cell.folder / "metrics.csv"
     generator = weights if state.trained is not None and weights.is_file() else None
     return Run(
         path=plan.path,
