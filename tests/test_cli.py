@@ -102,6 +102,23 @@ def test_the_configuration_is_shown_without_running(
         (["export", "weights=a.pth", "format=onnx", "output=b.onnx"], "`a.pth` does not exist"),
         (["export", "weights=.", "format=onnx", "output=b.onnx"], "give generator.safetensors."),
         (["doctor", "weights=..", "size=10x10"], "`..` is a folder and no weights file"),
+        (["doctor", "crop_sizes_px=a"], "`crop_sizes_px` (=a) must be whole numbers of at least 1"),
+        (["upscale", "input=x", "overwrite=no"], "`overwrite` (=no) must be true or false"),
+        (["upscale", "input=x", "overwrite=1"], "`overwrite` (=1) must be true or false"),
+        (["upscale", "input=x", "scale_to=a"], "`scale_to` (=a) must be a whole number of px"),
+        (
+            ["evaluate", "models=bicubic", "benchmarks=x", "scale=x4"],
+            "`scale` (=x4) must be a number",
+        ),
+        (
+            ["train", "data.train=x", "optimizer.average_decay=a"],
+            "`optimizer.average_decay` (=a) must be a number",
+        ),
+        # A number of the chosen experiment, not of the default one.
+        (
+            ["train", "data.train=x", "experiment=srgan_x4", "discriminator.num_features=many"],
+            "`discriminator.num_features` (=many) must be a number",
+        ),
         # Names that Hydra reads as numbers.
         (["upscale", "input=2024"], "`input` (=2024) does not exist"),
         (["evaluate", "models=2024", "benchmarks=[x]"], "`2024` does not exist"),

@@ -19,6 +19,7 @@ from asrgan.configuration import (
     launch,
     run_verb,
 )
+from asrgan.errors import UserError
 
 EXPERIMENTS = sorted(path.stem for path in (configuration_folder() / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (configuration_folder() / "recipe").glob("*.yaml"))
@@ -140,6 +141,27 @@ def test_a_plain_value_comes_back_from_its_override(value: object):
     config = compose("evaluate", [as_override("models", value), "benchmarks=[x]"])
     assert config["models"] == value
     assert type(config["models"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sync_batchnorm=no", r"`trainer.sync_batchnorm` \(=no\) must be true or false"),
+        ("log_every=true", r"`trainer.log_every` \(=True\) must be a number"),
+        ("log_every=[5]", r"`trainer.log_every` \(=\[5\]\) must be a number"),
+    ],
+)
+def test_a_value_keeps_the_type_of_the_default(override: str, message: str):
+    with pytest.raises(UserError, match=message):
+        compose("train", ["data.train=x", f"trainer.{override}"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["loss.pixel.weight=0.5", "data.batch_size=null", "seed=${scale}", "~trainer.sync_batchnorm"],
+)
+def test_a_number_for_another_is_no_mistake(override: str):
+    compose("train", ["data.train=x", "size=small", override])
 
 
 def test_an_override_may_remove_a_key():

@@ -47,7 +47,7 @@ def test_the_forecast_is_of_the_network_that_the_row_names(
     weights: Path, caplog: pytest.LogCaptureFixture
 ):
     *_, as_it_is, _, same = table(
-        weights, caplog, "size_px=200x150", "places=[trunk]", "pool_sizes=[4]"
+        weights, caplog, "size_px=200x150", "places=trunk", "pool_sizes=4"
     )
     assert as_it_is[2:5] == same[2:5]
     assert caplog.messages[-1].startswith("tiny.safetensors: x4, 2 blocks of 8 features, in ")

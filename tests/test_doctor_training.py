@@ -47,7 +47,9 @@ def test_the_table_grows_with_crop_and_batch_and_recomputing_needs_less(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("crop_sizes_px=[98]", r"`crop_sizes_px` \(=\[98\]\) must be positive multiples of"),
+        ("crop_sizes_px=[98]", r"`crop_sizes_px` \(=\[98\]\) must be multiples of `scale`"),
+        ("crop_sizes_px=[0]", r"`crop_sizes_px` \(=\[0\]\) must be whole numbers of at least 1"),
+        ("batch_sizes=[]", r"`batch_sizes` \(=\[\]\) must be whole numbers of at least 1"),
         ("size_px=20x10", r"`size` is of an original to be enlarged, by a network: give weights="),
     ],
 )

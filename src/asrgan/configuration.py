@@ -16,6 +16,7 @@ from hydra._internal.callbacks import Callbacks  # in the context that launchers
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from hydra.types import HydraContext, RunMode
@@ -46,6 +47,7 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
     All of Hydra's own flags work: ``--multirun``, ``--cfg job``, ``--config-dir`` and so on.
 
     Raises:
+        UserError: an override is of another type than what it replaces.
         hydra.errors.HydraException: an override or a configuration file is wrong.
     """
     _register_resolvers()
@@ -58,13 +60,14 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
     def job(config: DictConfig) -> None:
         output_dir = Path(HydraConfig.get().runtime.output_dir)
         config.output_dir = str(output_dir)
-        OmegaConf.resolve(config)  # while ${hydra:...} can still be read
         # Further processes of a training start with this process's arguments. They must do this
         # job, in this folder, not the whole sweep again.
         repeated = [*_flags_to_repeat(arguments), *_own_overrides()]
         sys.argv = [command, verb, *repeated, f"output_dir={quoted(output_dir)}"]
         is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
         try:
+            _check_types(config)
+            OmegaConf.resolve(config)  # while ${hydra:...} can still be read
             task(config, output_dir)
         except Exception as error:
             if is_sweep:
@@ -109,9 +112,11 @@ def compose(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration of a verb as plain containers, for notebooks and benchmarks.
 
     Raises:
+        UserError: an override is of another type than what it replaces.
         hydra.errors.HydraException: an override is wrong.
     """
     with _composed(verb, overrides) as config:
+        _check_types(config)
         return _plain(config)
 
 
@@ -119,10 +124,12 @@ def compose_seeds(overrides: Sequence[str], seeds: Sequence[int]) -> list[dict[s
     """``compose("train", [*overrides, f"seed={seed}"])`` for each seed, at the cost of one.
 
     Raises:
+        UserError: an override is of another type than what it replaces.
         hydra.errors.HydraException: an override is wrong.
     """
     plain: list[dict[str, Any]] = []
     with _composed("train", overrides) as config:
+        _check_types(config)
         for seed in seeds:
             config.seed = seed
             plain.append(_plain(config))
@@ -154,6 +161,31 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     keys = [str(key) for key in config if key != "hydra"]
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
     return cast("dict[str, Any]", plain)
+
+
+def _check_types(config: DictConfig) -> None:
+    """Numbers stay numbers, and switches true or false: `overwrite=no` is a text, and so true.
+
+    Raises:
+        UserError: names the key.
+    """
+    current = HydraConfig.get()
+    overrides = OverridesParser.create().parse_overrides(list(current.overrides.task))
+    choices = [word for word in overrides if word.key_or_group in current.runtime.choices]
+    if len(choices) == len(overrides):
+        return
+    with _initialized():
+        chosen = [str(word.input_line) for word in choices]
+        defaults = flatten(hydra.compose(current.job.config_name, chosen))
+    for key, value in flatten(config).items():
+        default = defaults.get(key)
+        if value is None or (isinstance(value, str) and "${" in value):
+            continue
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise UserError(f"`{key}` (={value}) must be true or false.")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(default, int | float) and not isinstance(default, bool) and not is_number:
+            raise UserError(f"`{key}` (={value}) must be a number.")
 
 
 def study_arguments(words: Sequence[str]) -> list[str]:

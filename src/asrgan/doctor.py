@@ -29,8 +29,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
+from asrgan.configuration import as_texts
 from asrgan.console import markdown_table
 from asrgan.errors import UserError
 from asrgan.hardware import find_device
@@ -84,8 +85,9 @@ def _forecast_enlargement(config: DictConfig) -> None:
         device=find_device(config.device),
         precision=config.precision,
     )
-    places = config.places or _places(generator)
-    rows = list(_rows(upscaler, generator, (height, width), places, config.pool_sizes))
+    places = as_texts(config.places or _places(generator))
+    pool_sizes = _counts(config, "pool_sizes")
+    rows = list(_rows(upscaler, generator, (height, width), places, pool_sizes))
     scale, memory = upscaler.scale, upscaler.memory_bytes
     log.info(
         "%s: x%d, %d blocks of %d features, in %s on %s with %d threads.\n"
@@ -112,10 +114,13 @@ def _forecast_training(config: DictConfig) -> None:
     from asrgan.building import build_rehearsal
     from asrgan.engine import best_precision, is_on_gpu
 
-    for crop_size in config.crop_sizes_px:
-        if crop_size < 1 or crop_size % config.scale:
+    sizes = list(
+        itertools.product(_counts(config, "crop_sizes_px"), _counts(config, "batch_sizes"))
+    )
+    for crop_size, _ in sizes:
+        if crop_size % config.scale:
             raise UserError(
-                f"`crop_sizes_px` (={list(config.crop_sizes_px)}) must be positive multiples of"
+                f"`crop_sizes_px` (={config.crop_sizes_px}) must be multiples of"
                 f" `scale` (={config.scale})."
             )
     accelerator = config.trainer.accelerator
@@ -123,9 +128,7 @@ def _forecast_training(config: DictConfig) -> None:
     has_gpu = is_on_gpu(accelerator)
     begun_bytes = 0 if has_gpu else held_bytes(torch.device("cpu"))
     rows = [
-        {"crop": f"{crop_size} px", "batch": str(batch_size)}
-        for crop_size in config.crop_sizes_px
-        for batch_size in config.batch_sizes
+        {"crop": f"{crop_size} px", "batch": str(batch_size)} for crop_size, batch_size in sizes
     ]
     perceptual = config.loss.perceptual
     if perceptual is not None and perceptual.network.weights is None:
@@ -133,7 +136,6 @@ def _forecast_training(config: DictConfig) -> None:
     for recompute, column in ((False, "memory"), (True, "with trainer.recompute=true")):
         config.trainer.recompute = recompute
         module = build_rehearsal(config, precision=precision)
-        sizes = itertools.product(config.crop_sizes_px, config.batch_sizes)
         for row, (crop_size, batch_size) in zip(rows, sizes, strict=True):
             peak_bytes = module.peak_bytes(crop_size_px=crop_size, batch_size=batch_size)
             row[column] = _amount(begun_bytes + peak_bytes, _BYTES)
@@ -153,6 +155,15 @@ def _size(text: str) -> tuple[int, int]:
     if match is None:
         raise UserError(f"`size` (={text}) must be a width and a height in px; try 2000x1500.")
     return int(match[1]), int(match[2])
+
+
+def _counts(config: DictConfig, key: str) -> list[int]:
+    """One whole number of at least 1, or several."""
+    value = config[key]
+    counts = list(value) if isinstance(value, ListConfig) else [value]
+    if not counts or any(not isinstance(count, int) or count < 1 for count in counts):
+        raise UserError(f"`{key}` (={value}) must be whole numbers of at least 1.")
+    return counts
 
 
 def _places(generator: SRGANGenerator) -> list[str]:

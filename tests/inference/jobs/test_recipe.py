@@ -44,7 +44,8 @@ def test_bits_are_the_originals_where_nothing_else_is_asked(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scale_to": 0}, r"`scale_to` \(=0\) must be at least 1 px"),
+        ({"scale_to": 0}, r"`scale_to` \(=0\) must be a whole number of px"),
+        ({"scale_to": "a"}, r"`scale_to` \(=a\) must be a whole number of px"),
         ({"format": "gif"}, r"`format` \(=gif\) must be one of: jpg, png, webp, tif, bmp"),
         ({"quality": 0}, r"`quality` \(=0\) must be 1 to 100"),
         ({"bits": 12}, r"`bits` \(=12\) must be 8, 16 or null"),

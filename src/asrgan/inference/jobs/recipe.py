@@ -13,6 +13,7 @@ from asrgan.inference.upscaler import Attention
 from asrgan.pictures import FORMATS, PictureFormat
 from asrgan.weights import find_weights
 
+_SIDES_PX = range(1, 2**31)
 _BITS = (8, 16)
 _QUALITY = range(1, 101)
 
@@ -43,8 +44,10 @@ class Recipe:
     attention: Attention = "whole"
 
     def __post_init__(self) -> None:
-        if self.scale_to is not None and self.scale_to < 1:
-            raise UserError(f"`scale_to` (={self.scale_to}) must be at least 1 px; try 2000.")
+        if self.scale_to is not None and self.scale_to not in _SIDES_PX:
+            raise UserError(
+                f"`scale_to` (={self.scale_to}) must be a whole number of px; try 2000."
+            )
         if self.format is not None and self.format not in FORMATS:
             raise UserError(f"`format` (={self.format}) must be one of: {', '.join(FORMATS)}.")
         if self.quality is not None and self.quality not in _QUALITY:
