@@ -1,6 +1,7 @@
 import csv
 import errno
 import json
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -73,6 +74,17 @@ def test_a_folder_becomes_a_folder_of_the_same_structure(
     assert read_image(out / "b.png").shape == (40, 48, 3)
     assert set(rows(out)) == {"a.png", "b.jpg", "sub/c d ü.png"}
     assert "3/3" in capsys.readouterr().err
+
+
+def test_files_that_are_no_pictures_are_counted(
+    run: Upscale, originals: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    for name in ("x.heic", "y.HEIC", "notes", ".hidden"):
+        (originals / name).touch()
+    with caplog.at_level(logging.INFO):
+        run(originals, tmp_path / "out")
+    expected = "Left out  2 .heic, 1 without a suffix: each is no image file by its name"
+    assert expected in caplog.messages
 
 
 def test_the_second_run_does_nothing(

@@ -25,8 +25,14 @@ _RESIZED_ROWS = 128  # of a band at a time
 _CUBIC_RADIUS = 2  # half the width of the cubic kernel, in samples of the coarser grid
 
 
+NO_IMAGE = "is no image file by its name"
+
+
 def find_images(
-    folder: Path | str, *, report: Callable[[Path, str], None] | None = None
+    folder: Path | str,
+    *,
+    report: Callable[[Path, str], None] | None = None,
+    skip_closed: bool = False,
 ) -> list[Path]:
     """All image files below a folder, sorted by their path relative to it.
 
@@ -35,8 +41,8 @@ def find_images(
 
     Args:
         folder: searched with everything below it.
-        report: is told of each path that is passed over, and why: a clause. None: nobody is told,
-            and a folder that cannot be searched is an error.
+        report: is told of each path that is passed over, and why: a clause.
+        skip_closed: a folder below that cannot be searched is passed over, too.
 
     Raises:
         UserError: the folder does not exist or is a file, or a folder below it cannot be read.
@@ -51,9 +57,9 @@ def find_images(
             report(path, reason)
 
     def refuse(error: OSError) -> None:
-        if report is None:
+        if not skip_closed:
             raise UserError(f"{error.filename} cannot be searched: {error.strerror}.")
-        report(Path(error.filename), f"cannot be searched: {error.strerror}")
+        pass_over(Path(error.filename), f"cannot be searched: {error.strerror}")
 
     images: list[Path] = []
     seen: set[str] = set()
@@ -67,7 +73,7 @@ def find_images(
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(root, name) for name in names if not name.startswith(".")):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
-                pass_over(path, "is no image file by its name")
+                pass_over(path, NO_IMAGE)
             elif not path.is_file():
                 pass_over(path, "leads to no file")
             else:

@@ -18,6 +18,8 @@ The network enlarges by its scale. With scale_to=2000 the long side then gets ex
 antialiased reduction, or, where even the network's result is smaller, by bicubic interpolation;
 an original that is as long already is copied.
 
+Of a folder, files that are no pictures by their names are left out, and counted in a line.
+
 Alpha is enlarged too, grey stays grey, 16 bits stay 16 bits, colour profile and EXIF are kept, the
 orientation is applied; CMYK becomes sRGB. JPEG holds no transparency: a picture with any is an
 error there. Originals are never replaced.
@@ -39,10 +41,11 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from omegaconf import DictConfig
 from PIL import Image
@@ -131,7 +134,11 @@ def _enlarge_all(recipe: Recipe, config: DictConfig) -> None:
     if Path(config.output).is_file():
         raise UserError(f"`output` (={config.output}) is a file; name a folder.")
     folder = folder_at(config.output)
-    jobs = find_jobs(config.input, folder, recipe, column=config.column)
+    others: list[tuple[str, str]] = []
+    jobs = find_jobs(
+        config.input, folder, recipe, column=config.column, report=lambda *why: others.append(why)
+    )
+    _tell_left_out(others)
     worker = _worker(recipe, config, output=config.output)
     start, network_s, megapixels = time.perf_counter(), 0.0, 0.0
     with (
@@ -162,6 +169,18 @@ def _enlarge_all(recipe: Recipe, config: DictConfig) -> None:
         raise FailedPicturesError(
             f"{len(results.failed)} of {len(jobs)} pictures failed, the first: {first.error}"
         )
+
+
+def _tell_left_out(names: Sequence[tuple[str, str]]) -> None:
+    """One line for each reason: how many files with which suffix."""
+    counts = Counter((reason, PurePosixPath(name).suffix.lower()) for name, reason in names)
+    for reason in dict.fromkeys(reason for reason, _ in counts):
+        suffixes = ", ".join(
+            f"{count} {suffix or 'without a suffix'}"
+            for (why, suffix), count in counts.most_common()
+            if why == reason
+        )
+        log.info("Left out  %s: each %s", suffixes, reason)
 
 
 def _engine(config: DictConfig) -> LocalEngine | RayEngine:

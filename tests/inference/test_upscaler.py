@@ -141,8 +141,11 @@ def test_tensors_stay_in_their_type_and_number(upscaler: Upscaler):
         torch.zeros(4, 4),
         torch.zeros(1, 4, 4),
         torch.zeros(3, 4, 4, dtype=torch.uint8),
+        # White is 65535 there, or any number.
+        Image.new("I", (4, 4), 40_000),
+        Image.new("F", (4, 4), 0.5),
     ],
-    ids=lambda image: f"{type(image).__name__} {image.dtype} {tuple(image.shape)}",
+    ids=repr,
 )
 def test_other_kinds_of_pictures_are_refused(upscaler: Upscaler, image: Any):
     with pytest.raises(UserError, match=r"`image` is a .*; give an array uint8 or uint16"):

@@ -138,6 +138,7 @@ class Preparation:
         paths = find_images(
             self._input_dir,
             report=lambda path, reason: self._passed_over.append((self._name(path), reason)),
+            skip_closed=True,
         )
         if not paths:
             raise UserError(f"no image files in {input_dir} or below it; give photographs.")

@@ -240,6 +240,8 @@ class Upscaler:
     def _enlarge_pil(self, image: Image.Image) -> Image.Image:
         if image.mode == "LA":
             return self._enlarge_pil(image.convert("RGBA")).convert("LA")
+        if image.mode != "I;16" and image.mode.startswith(("I", "F")):
+            raise _unknown(f"a PIL image of mode {image.mode}")
         if image.mode not in ("L", "RGB", "RGBA", "I;16"):
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         return Image.fromarray(self._enlarge_array(np.array(image)))

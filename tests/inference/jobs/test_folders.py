@@ -32,7 +32,9 @@ def folder(tmp_path: Path) -> Folder:
 
 def test_pictures_are_found_and_read(folder: Folder, tmp_path: Path):
     assert isinstance(folder, RemoteFolder)
-    assert folder.find() == ["a.jpg", "b/ü x.png"]
+    left_out: list[tuple[str, str]] = []
+    assert folder.find(report=lambda *why: left_out.append(why)) == ["a.jpg", "b/ü x.png"]
+    assert left_out == [("b/notes.txt", "is no image file by its name")]
     assert folder.locate("b/ü x.png") == f"file://{tmp_path}/b/ü x.png"
     assert read_picture_at(folder.locate("b/ü x.png")).colour.shape == (2, 3, 3)
     stamp = folder.stamp("a.jpg")

@@ -7,10 +7,21 @@ from asrgan.inference.jobs import Job, Recipe, find_jobs, folder_at
 
 
 def find(
-    given: Path, output: Path, *, format_: str | None = None, column: str = "path"
+    given: Path,
+    output: Path,
+    *,
+    format_: str | None = None,
+    column: str = "path",
+    left_out: list[tuple[str, str]] | None = None,
 ) -> list[Job]:
-    recipe = Recipe("w", format=format_)
-    return find_jobs(str(given), folder_at(str(output)), recipe, column=column)
+    told: list[tuple[str, str]] = [] if left_out is None else left_out
+    return find_jobs(
+        str(given),
+        folder_at(str(output)),
+        Recipe("w", format=format_),
+        column=column,
+        report=lambda *why: told.append(why),
+    )
 
 
 def files(folder: Path, *names: str) -> None:
@@ -30,6 +41,18 @@ def test_results_keep_the_structure_of_a_folder(tmp_path: Path):
         "a.png",
         "b/c/d.png",
         "b/ü ñ.png",
+    ]
+
+
+def test_what_is_no_picture_is_told_but_for_results(tmp_path: Path):
+    files(tmp_path, "a.jpg", "b/notes.txt", "c.heic", ".hidden", "large/a.jpg", "large/results.csv")
+    (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere")
+    left_out: list[tuple[str, str]] = []
+    assert [job.name for job in find(tmp_path, tmp_path / "large", left_out=left_out)] == ["a.jpg"]
+    assert sorted(left_out) == [
+        ("b/notes.txt", "is no image file by its name"),
+        ("c.heic", "is no image file by its name"),
+        ("lost.png", "leads to no file"),
     ]
 
 

@@ -189,6 +189,22 @@ def test_16_bits_are_enlarged_in_float32(make_worker: MakeWorker, tmp_path: Path
     np.testing.assert_array_equal(deep, exact(ramp))
 
 
+def test_what_grows_in_height_alone_is_enlarged(make_worker: MakeWorker, tmp_path: Path):
+    write_image(tmp_path / "narrow.png", data.chelsea()[:60, :12])
+    (row,) = do(make_worker(scale_to=61), job(tmp_path / "narrow.png"))
+    assert (row.output_width_px, row.output_height_px) == (12, 61)
+    assert row.note == ""
+    assert row.consistency_db is not None
+
+
+def test_what_is_said_of_reading_is_not_said_of_a_copy(make_worker: MakeWorker, tmp_path: Path):
+    Image.new("CMYK", (80, 60)).save(tmp_path / "print.jpg")
+    (row,) = do(make_worker(scale_to=80), job(tmp_path / "print.jpg"))
+    assert row.note == "large enough, not enlarged"
+    (row,) = do(make_worker(scale_to=80), job(tmp_path / "print.jpg", ".png"))
+    assert "CMYK" in row.note
+
+
 def test_an_original_that_is_large_enough_is_copied(make_worker: MakeWorker, tmp_path: Path):
     write_image(tmp_path / "large.jpg", data.chelsea()[:60, :80])
     (row,) = do(make_worker(scale_to=80), job(tmp_path / "large.jpg"))

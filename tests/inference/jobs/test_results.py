@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def do(job: Job, results: Results, tmp_path: Path, error: str = "") -> None:
             job.target,
             network_s=1 / 3,
             error=error,
+            source=job.source,
             input_version=f"{state.st_size}-{state.st_mtime_ns}",
             recipe=results.recipe_id,
         )
@@ -158,3 +160,67 @@ def test_two_runs_do_not_share_a_folder(jobs: list[Job], tmp_path: Path):
         open_results(tmp_path, scale_to=2000)
     with open_results(tmp_path) as results:  # those who were refused do not keep it
         assert results.remaining(jobs) == jobs
+
+
+def test_a_picture_of_another_original_is_not_replaced(tmp_path: Path):
+    """Also where both are named alike, as cameras name them."""
+    originals: list[Job] = []
+    for trip in ("trip1", "trip2"):
+        (tmp_path / trip).mkdir()
+        (tmp_path / trip / "IMG_0001.jpg").write_text(trip)
+        originals.append(Job(f"{tmp_path}/{trip}/IMG_0001.jpg", "IMG_0001.jpg", "IMG_0001.jpg"))
+    first, second = originals
+    with open_results(tmp_path) as results:
+        results.remaining([first])
+        do(first, results, tmp_path)
+    before = rows(tmp_path)
+    message = r"IMG_0001\.jpg is there already, made from .*trip1/IMG_0001\.jpg; name another"
+    with open_results(tmp_path) as results, pytest.raises(UserError, match=message):
+        results.remaining([second])
+    assert rows(tmp_path) == before
+    with open_results(tmp_path, overwrite=True) as results:
+        assert results.remaining([second]) == [second]
+    with open_results(tmp_path) as results:  # struck: what is there may be half of either
+        assert results.remaining([first]) == [first]
+
+
+def test_a_folder_of_originals_may_move(jobs: list[Job], tmp_path: Path):
+    with open_results(tmp_path) as results:
+        for job in results.remaining(jobs):
+            do(job, results, tmp_path)
+    (tmp_path / "in").rename(tmp_path / "moved")
+    moved = [replace(job, source=job.source.replace("/in/", "/moved/")) for job in jobs]
+    with open_results(tmp_path) as results:
+        assert results.remaining(moved) == []
+
+
+def test_originals_of_an_object_store_are_known_by_their_address(tmp_path: Path):
+    """It tells no versions."""
+    first, second = (Job(f"s3://{bucket}/a.png", "a.png", "a.png") for bucket in ("x", "y"))
+    with open_results(tmp_path) as results:
+        results.remaining([first])
+        (tmp_path / "out" / "a.png").write_text("picture")
+        row = {"input_version": "None", "recipe": results.recipe_id, "source": first.source}
+        results.add(Result("a.png", "a.png", **row))
+    with open_results(tmp_path) as results:
+        assert results.remaining([first]) == []
+        with pytest.raises(UserError, match=r"made from s3://x/a\.png"):
+            results.remaining([second])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.csv", "picture,score\na,1\n"),
+        ("recipe.json", "no JSON"),
+        ("recipe.json", "[1]"),
+        ("recipe.json", '{"flour": 500}'),
+    ],
+)
+def test_files_of_something_else_stay_as_they_are(tmp_path: Path, name: str, content: str):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(content)
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=f"{name} was not written by this version of"):
+            open_results(tmp_path, overwrite=overwrite)
+    assert (tmp_path / "out" / name).read_text() == content

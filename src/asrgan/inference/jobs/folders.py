@@ -3,7 +3,7 @@
 import io
 import os
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -12,13 +12,15 @@ from typing import IO, Any
 
 from asrgan.errors import UnreadableImageError, UserError
 from asrgan.files import TEMPORARY_NAME, atomic_path
-from asrgan.imaging import IMAGE_SUFFIXES, find_images
+from asrgan.imaging import IMAGE_SUFFIXES, NO_IMAGE, find_images
 from asrgan.pictures import Picture, decode_picture, read_picture
 from asrgan.subprocesses import Lock
 
 # File names may hold any bytes.
 _TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}
 _FLUSH_EVERY_S = 30.0  # objects cannot be appended to: they are written anew
+
+Report = Callable[[str, str], None]  # of a name, and why it is left out
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,23 @@ class Folder:
     def __init__(self, location: str) -> None:
         self.location = location
 
-    def find(self) -> list[str]:
+    def find(self, *, report: Report) -> list[str]:
         """Names of all pictures in it, at any depth, sorted; nothing that is hidden.
+
+        Args:
+            report: is told of each other name, and why it is left out.
 
         Raises:
             UserError: it cannot be searched.
         """
-        return [path.relative_to(self.location).as_posix() for path in find_images(self.location)]
+
+        def name_of(path: Path) -> str:
+            return path.relative_to(self.location).as_posix()
+
+        paths = find_images(
+            self.location, report=lambda path, reason: report(name_of(path), reason)
+        )
+        return [name_of(path) for path in paths]
 
     def locate(self, name: str) -> str:
         """The location of a file in it."""
@@ -137,14 +149,18 @@ class RemoteFolder(Folder):
         self._texts: dict[str, list[str]] = {}
         self._flush_at_s = time.monotonic() + _FLUSH_EVERY_S
 
-    def find(self) -> list[str]:
+    def find(self, *, report: Report) -> list[str]:
         """As `Folder.find`."""
-        return sorted(
-            name
-            for name in self._all_stamps()
-            if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
-            and not any(part.startswith(".") for part in PurePosixPath(name).parts)
-        )
+        found: list[str] = []
+        for name in sorted(self._all_stamps()):
+            path = PurePosixPath(name)
+            if any(part.startswith(".") for part in path.parts):
+                continue
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                found.append(name)
+            else:
+                report(name, NO_IMAGE)
+        return found
 
     def locate(self, name: str) -> str:
         """As `Folder.locate`."""
@@ -226,6 +242,22 @@ def folder_at(location: str) -> Folder:
         UserError: an address, and pyarrow is not installed or does not know its kind.
     """
     return RemoteFolder(location) if is_remote(location) else Folder(location)
+
+
+def real_folder(location: str) -> str:
+    """One name for each folder, without a slash at its end."""
+    return location.rstrip("/") if is_remote(location) else os.path.realpath(location)
+
+
+def place_of(location: str, *, folder_of: Callable[[str], str] = real_folder) -> str:
+    """One name for each file, whichever way its folder is named.
+
+    Args:
+        location: its path or address. Not followed, if it is a link: that would be replaced.
+        folder_of: `real_folder`, or one that remembers.
+    """
+    parent, slash, name = location.rpartition("/")
+    return f"{folder_of(parent or slash)}/{name}"
 
 
 def stamp_of(path: str) -> Stamp | None:

@@ -6,11 +6,19 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 from asrgan.errors import UserError
-from asrgan.inference.jobs.folders import Folder, folder_at, is_remote, read_bytes
+from asrgan.inference.jobs.folders import (
+    Folder,
+    Report,
+    folder_at,
+    is_remote,
+    place_of,
+    read_bytes,
+    real_folder,
+)
 from asrgan.inference.jobs.recipe import Recipe
 
 LIST_SUFFIXES = (".txt", ".csv", ".parquet")
@@ -31,7 +39,14 @@ class Job:
     target: str
 
 
-def find_jobs(given: str, output: Folder, recipe: Recipe, *, column: str) -> list[Job]:
+def find_jobs(
+    given: str,
+    output: Folder,
+    recipe: Recipe,
+    *,
+    column: str,
+    report: Report = lambda *_: None,
+) -> list[Job]:
     """A job for each picture of a folder or list; names of the results keep its structure.
 
     Two originals whose pictures would get one name (``a.png`` and ``a.jpg`` with ``format=png``)
@@ -44,12 +59,13 @@ def find_jobs(given: str, output: Folder, recipe: Recipe, *, column: str) -> lis
         output: the folder of results; what lies in it is no original.
         recipe: tells the suffixes of the results.
         column: of the paths in tables.
+        report: is told of each name in a folder that is no picture, and why.
 
     Raises:
         UserError: nothing there, an unreadable list, no such column, or a result would take the
             place of an original.
     """
-    named = _originals(given, output, column)
+    named = _originals(given, output, column, report)
     targets = _targets([PurePosixPath(name) for _, name in named], recipe)
     jobs = [
         Job(source, name, str(target))
@@ -59,14 +75,14 @@ def find_jobs(given: str, output: Folder, recipe: Recipe, *, column: str) -> lis
     return jobs
 
 
-def _originals(given: str, output: Folder, column: str) -> list[tuple[str, str]]:
+def _originals(given: str, output: Folder, column: str, report: Report) -> list[tuple[str, str]]:
     """Where each original is, and its name."""
     if PurePosixPath(given).suffix.lower() in LIST_SUFFIXES:
-        place_of = _places()
+        place = _cached_place_of()
         by_place: dict[str, tuple[str, str]] = {}
         for entry in _read_list(given, column):
             source, name = _named(entry, given)
-            by_place.setdefault(place_of(source), (source, name))
+            by_place.setdefault(place(source), (source, name))
         if not by_place:
             raise UserError(f"`input` (={given}) lists no picture.")
         return list(by_place.values())
@@ -77,12 +93,18 @@ def _originals(given: str, output: Folder, column: str) -> list[tuple[str, str]]
             )
         return [(given, Path(given).name)]
     folder = folder_at(given)
-    if _real(given) == _real(output.location):
+    if real_folder(given) == real_folder(output.location):
         raise UserError(
             f"`output` (={output.location}) is the folder of the originals; name another one."
         )
-    inside = os.path.relpath(_real(output.location), _real(given)) + "/"
-    named = [(folder.locate(name), name) for name in folder.find() if not name.startswith(inside)]
+    inside = os.path.relpath(real_folder(output.location), real_folder(given)) + "/"
+
+    def report_original(name: str, reason: str) -> None:
+        if not name.startswith(inside):
+            report(name, reason)
+
+    names = folder.find(report=report_original)
+    named = [(folder.locate(name), name) for name in names if not name.startswith(inside)]
     if not named:
         raise UserError(f"`input` (={given}) holds no picture.")
     return named
@@ -133,7 +155,7 @@ def _named(entry: str, given: str) -> tuple[str, str]:
     source = f"{folder}/{entry}" if is_remote(given) else str(Path(folder, entry))
     name = PurePosixPath(entry)
     if name.is_absolute() or ".." in name.parts:
-        name = PurePosixPath(_real(source))
+        name = PurePosixPath(real_folder(source))
         name = name.relative_to(name.anchor)
     return source, str(name)
 
@@ -152,28 +174,16 @@ def _targets(names: Sequence[PurePosixPath], recipe: Recipe) -> list[PurePosixPa
 
 
 def _keep_originals(jobs: Sequence[Job], output: Folder) -> None:
-    place_of = _places()
-    originals = {place_of(job.source) for job in jobs}
+    place = _cached_place_of()
+    originals = {place(job.source) for job in jobs}
     for job in jobs:
-        if place_of(output.locate(job.target)) in originals:
+        if place(output.locate(job.target)) in originals:
             raise UserError(
                 f"`output` (={output.location}) would put {job.target} in the place of an"
                 " original; name another folder."
             )
 
 
-def _places() -> Callable[[str], str]:
-    """One name for each file, whichever way its folder is named."""
-    folder_of = cache(_real)  # of few folders, not of each file
-
-    def place_of(location: str) -> str:
-        parent, slash, name = location.rpartition("/")
-        # Not followed, if it is a link: that would be replaced.
-        return f"{folder_of(parent or slash)}/{name}"
-
-    return place_of
-
-
-def _real(location: str) -> str:
-    """One name for each folder."""
-    return location.rstrip("/") if is_remote(location) else os.path.realpath(location)
+def _cached_place_of() -> Callable[[str], str]:
+    """`place_of`, which looks up few folders instead of that of each file."""
+    return partial(place_of, folder_of=cache(real_folder))

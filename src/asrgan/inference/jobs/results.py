@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from asrgan.errors import UserError
-from asrgan.inference.jobs.folders import Folder, stamp_of
+from asrgan.inference.jobs.folders import Folder, is_remote, place_of, stamp_of
 from asrgan.inference.jobs.listing import Job
 from asrgan.inference.jobs.recipe import identity
 from asrgan.provenance import describe_run
@@ -37,6 +37,7 @@ class Result:
         consistency_db: of the picture, reduced again, with the original.
         note: what is not as in the original.
         error: why there is no picture.
+        source: where the original is.
         input_version: size and time of the original.
         recipe: identity of weights and options.
     """
@@ -54,6 +55,7 @@ class Result:
     consistency_db: float | None = None
     note: str = ""
     error: str = ""
+    source: str = ""
     input_version: str = ""
     recipe: str = ""
 
@@ -74,7 +76,8 @@ class Results:
         overwrite: whether files of others, and of another recipe, may be replaced.
 
     Raises:
-        UserError: the folder's pictures were made by another recipe, or another run has it.
+        UserError: the folder's pictures were made by another recipe, its table or its recipe is
+            that of something else, or another run has it.
         OSError: the folder cannot be written.
     """
 
@@ -84,13 +87,10 @@ class Results:
         self._folder = folder
         self._overwrite = overwrite
         self._undone: set[str] = set()
-        self._lines: dict[str, str] = {}
         with ExitStack() as stack:
             stack.enter_context(folder.locked(LOCK))  # before the recipe is compared or replaced
             self._keep_recipe(recipe)
-            for row in csv.reader(io.StringIO(folder.read_text(TABLE), newline="")):
-                if len(row) == len(_COLUMNS) and row != _COLUMNS:  # a crash may have cut the last
-                    self._lines[row[_COLUMNS.index("output")]] = _as_line(row)
+            self._lines = self._read_lines()
             self._locked = stack.pop_all()
         self._start = folder.stamp(RECIPE)
 
@@ -98,8 +98,17 @@ class Results:
         """The jobs that are to be done; the rows they had are struck from the table.
 
         Where something stands in the way that no run has made, the job gets a row that says so.
+
+        Raises:
+            UserError: a picture in the folder is that of another original.
         """
         undone = [job for job in jobs if not self._is_done(job)]
+        for job in undone if not self._overwrite else ():
+            if (other := self._other_original(job)) is not None:
+                raise UserError(
+                    f"{self._folder.locate(job.target)} is there already, made from {other}; name"
+                    " another `output`, or overwrite=true replaces it."
+                )
         self._undone = {job.target for job in undone}
         self._folder.sweep(self._undone)
         for job in undone:
@@ -110,7 +119,8 @@ class Results:
             if self._is_in_the_way(job):
                 place = self._folder.locate(job.target)
                 error = f"{place} is there already; overwrite=true replaces it."
-                self.add(Result(job.name, job.target, error=error))
+                source = place_of(job.source)
+                self.add(Result(job.name, job.target, source=source, error=error))
             else:
                 remaining.append(job)
         return remaining
@@ -132,12 +142,34 @@ class Results:
             self._folder.close()
 
     def _keep_recipe(self, recipe: dict[str, Any]) -> None:
-        earlier = json.loads(self._folder.read_text(RECIPE) or "{}").get("recipe", {})
+        earlier = self._read_recipe()
         if not earlier or identity(earlier) != self.recipe_id:
             if earlier and not self._overwrite:
                 raise UserError(_difference(self._folder, earlier, recipe))
             content = json.dumps({"recipe": recipe, **describe_run()}, indent=2)
             self._folder.write_text(RECIPE, f"{content}\n")
+
+    def _read_recipe(self) -> dict[str, Any]:
+        text = self._folder.read_text(RECIPE)
+        try:
+            return {**json.loads(text)["recipe"]} if text else {}
+        except (ValueError, LookupError, TypeError) as error:
+            raise self._foreign(RECIPE) from error
+
+    def _read_lines(self) -> dict[str, str]:
+        """The rows of the table, by their pictures."""
+        rows = list(csv.reader(io.StringIO(self._folder.read_text(TABLE), newline="")))
+        if rows and rows[0] != _COLUMNS:
+            raise self._foreign(TABLE)
+        place = _COLUMNS.index("output")
+        # A crash may have cut the last.
+        return {row[place]: _as_line(row) for row in rows[1:] if len(row) == len(_COLUMNS)}
+
+    def _foreign(self, name: str) -> UserError:
+        return UserError(
+            f"{self._folder.locate(name)} was not written by this version of `asrgan upscale`; name"
+            " another `output`."
+        )
 
     def _is_in_the_way(self, job: Job) -> bool:
         stamp = self._folder.stamp(job.target)
@@ -147,16 +179,27 @@ class Results:
 
     def _is_done(self, job: Job) -> bool:
         """Whether the picture is there, from this version of this original, by this recipe."""
-        if job.target not in self._lines:
-            return False
-        cells = next(csv.reader(io.StringIO(self._lines[job.target], newline="")))
-        row = dict(zip(_COLUMNS, cells, strict=True))
+        row = self._row_of_picture(job)
         return (
-            not row["error"]
+            row is not None
             and (row["input"], row["recipe"]) == (job.name, self.recipe_id)
             and row["input_version"] == str(stamp_of(job.source))
-            and self._folder.stamp(job.target) is not None
+            # An object store tells no versions; on a disk a folder may have been moved.
+            and (not is_remote(job.source) or row["source"] == place_of(job.source))
         )
+
+    def _other_original(self, job: Job) -> str | None:
+        """Where the original of the job's picture is, if that is there and is not the job's."""
+        row = self._row_of_picture(job)
+        return row["source"] if row is not None and row["source"] != place_of(job.source) else None
+
+    def _row_of_picture(self, job: Job) -> dict[str, str] | None:
+        """The row of the job's picture; None if the one or the other is not there."""
+        if job.target not in self._lines:
+            return None
+        cells = next(csv.reader(io.StringIO(self._lines[job.target], newline="")))
+        row = dict(zip(_COLUMNS, cells, strict=True))
+        return None if row["error"] or self._folder.stamp(job.target) is None else row
 
 
 def _as_cell(name: str, value: object) -> str:

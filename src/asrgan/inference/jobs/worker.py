@@ -18,6 +18,7 @@ from asrgan.inference.jobs.folders import (
     Folder,
     folder_at,
     is_remote,
+    place_of,
     read_bytes,
     read_picture_at,
     stamp_of,
@@ -178,7 +179,7 @@ class Worker:
         job, original, enlarged = work.job, work.original, work.enlarged
         if original is not None and enlarged is not None:
             with work.stage("write"), one_line_for_the_disk(self.folder.locate(job.target)):
-                if enlarged.width != original.width:
+                if not _is_of_same_size(enlarged, original):
                     work.consistency_db = consistency_db(enlarged, original)
                 with self.folder.open(job.target) as file:
                     self._write(file, job, original, enlarged)
@@ -196,6 +197,7 @@ class Worker:
             consistency_db=work.consistency_db,
             note="; ".join(self._notes(work)),
             error=work.error,
+            source=place_of(job.source),
             input_version=work.version,
             recipe=self.recipe_id,
         )
@@ -258,24 +260,25 @@ class Worker:
             yield file.name
 
     def _write(self, file: IO[bytes], job: Job, original: Picture, enlarged: Picture) -> None:
-        format_ = format_of(job.target)
-        if enlarged is original and job.source.lower().endswith(format_.suffixes):
+        if _is_copied(job, original, enlarged):
             file.write(read_bytes(job.source))  # without another loss
         else:
+            format_ = format_of(job.target)
             encode_picture(file, enlarged, format_, quality=self.recipe.quality)
 
     def _notes(self, work: Work) -> Generator[str]:
         original, enlarged = work.original, work.enlarged
         if original is None or enlarged is None or work.error:
             return
-        yield from original.remarks
+        if not _is_copied(work.job, original, enlarged):
+            yield from original.remarks
         format_ = format_of(work.job.target)
         if enlarged.bits < original.bits and self.recipe.bits is None:
             yield f"16 bits became 8, {format_.name} holds no more"
         if original.alpha is not None and not format_.holds_alpha:
             yield "its alpha, wholly opaque, was left out"
         reached = self.upscaler.scale * max(original.height, original.width)
-        if enlarged.width == original.width:
+        if _is_of_same_size(enlarged, original):
             yield "large enough, not enlarged"
         elif max(enlarged.height, enlarged.width) > reached:
             yield f"the last step, from {reached} px, is bicubic interpolation"
@@ -286,6 +289,15 @@ class Worker:
 
     def _bits(self, job: Job, original: Picture) -> int:
         return self.recipe.bits_of(original.bits, format_of(job.target))
+
+
+def _is_of_same_size(enlarged: Picture, original: Picture) -> bool:
+    return (enlarged.height, enlarged.width) == (original.height, original.width)
+
+
+def _is_copied(job: Job, original: Picture, enlarged: Picture) -> bool:
+    """Whether the picture is to be the original's file."""
+    return enlarged is original and job.source.lower().endswith(format_of(job.target).suffixes)
 
 
 @contextmanager
