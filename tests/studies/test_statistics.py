@@ -60,6 +60,17 @@ def test_values_that_hardly_differ_have_an_interval(factor: float):
     assert bootstrap_interval([factor] * 3, confidence=0.95, seed=1) == (factor, factor)
 
 
+def test_the_last_digit_of_a_value_moves_no_interval():
+    """Of few values many resamples have the sample's very mean."""
+    values = np.array([0.7593, 0.8541, 0.6827, 0.9132, 0.8448])
+    low, high = bootstrap_interval(values.tolist(), confidence=0.95, seed=1) or (0.0, 0.0)
+    for step in range(1, 40):
+        close = (values * (1 + step * 2**-51)).tolist()
+        assert bootstrap_interval(close, confidence=0.95, seed=1) == pytest.approx(
+            (low, high), rel=1e-12
+        )
+
+
 @pytest.mark.parametrize("values", [[1.0], [], [1.0, INF, 2.0], [1.0, math.nan]])
 def test_one_value_and_infinite_ones_have_no_interval(values: list[float]):
     assert bootstrap_interval(values, confidence=0.95, seed=1) is None
