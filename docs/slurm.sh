@@ -1,5 +1,5 @@
 #!/bin/bash
-# A-SRGAN on 4 machines of 8 GPUs: sbatch docs/slurm.sh
+# A-SRGAN on 4 machines of 8 GPUs, 16 crops on each: sbatch docs/slurm.sh
 #
 # Two minutes before the time is over SLURM sends USR1, and at a preemption where the cluster has
 # PreemptParameters=send_user_signal: the run saves and ends with code 75. Then the job enters the
@@ -15,9 +15,11 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
-# A task that ends ends them all. Each start is the same command: resume=true starts what is not there.
-srun --kill-on-bad-exit=1 asrgan train trainer=slurm resume=true \
-  experiment="${EXPERIMENT:-asrgan_x4}" data.batch_size="${BATCH_SIZE:-32}" \
+# Of tasks that save and end with code 75 none may kill the others, which still write; one that is lost
+# ends them all, by asrgan, or by --wait. Each start is the same command: resume=true starts what is
+# not there.
+srun --kill-on-bad-exit=0 --wait=120 asrgan train trainer=slurm resume=true \
+  experiment="${EXPERIMENT:-asrgan_x4}" data.batch_size="${BATCH_SIZE:-512}" \
   data.train="${TRAIN:?a prepared folder}" data.validation="${VALIDATION:?a folder of photographs}" \
   output_dir="${OUTPUT_DIR:?the folder of the run}" $OVERRIDES
 code=$?

@@ -361,15 +361,17 @@ def kills(folder: Path, *, number: int, seed: int, loggers: str) -> Iterator[tup
         if case % 4 == 0:
             kill_at = choice.randint(*choice.choice(calls["writes"]))
         places: list[str] = []
-        while kill_at is not None:
-            fault = Calls(kill_at=kill_at, report=report)
-            if finish(output_dir, *overrides, faults=[fault]) != -signal.SIGKILL:
-                break  # a resumed run that was over sooner
-            places.append(json.loads(report.read_text()))
-            kill_at = choice.randint(1, calls["count"] // 2) if case % 3 == 0 else None
-            if len(places) == 2:
-                break
         with verdict() as words:
+            while kill_at is not None:
+                fault = Calls(kill_at=kill_at, report=report)
+                code = finish(output_dir, *overrides, faults=[fault])
+                if code != -signal.SIGKILL and (code != 0 or not places):
+                    raise LostError(f"was not killed, but ended with code {code}")
+                if code == 0:
+                    break  # a resumed run that was over sooner
+                places.append(json.loads(report.read_text()))
+                is_once_more = case % 3 == 0 and len(places) == 1
+                kill_at = choice.randint(1, calls["count"] // 2) if is_once_more else None
             succeed(output_dir, *overrides)
             require_equal(whole, output_dir)
         yield f"kill -9 {'; again '.join(places)}", words[0]
@@ -518,7 +520,9 @@ def nonfinite(folder: Path, *, seed: int) -> Iterator[tuple[str, str]]:
             raise LostError("the skipped batch was not counted")
         count = json.loads(report.read_text())["count"]
         fault = Calls(kill_at=random.Random(seed).randint(count // 2, count), report=report)
-        finish(folder / "killed", *overrides, faults=[poison, fault])
+        code = finish(folder / "killed", *overrides, faults=[poison, fault])
+        if code != -signal.SIGKILL:
+            raise LostError(f"was not killed, but ended with code {code}")
         succeed(folder / "killed", *overrides, faults=[poison])
         require_equal(folder / "skipping", folder / "killed")
     yield f"a batch is skipped, and the run killed {json.loads(report.read_text())}", words[0]

@@ -347,6 +347,22 @@ def test_best_is_the_best_validation_score_not_the_last(
     assert best["asrgan"]["iteration"] == 4
 
 
+def test_the_best_is_chosen_anew_where_scores_cannot_be_compared(
+    run_training: Train, tmp_path: Path
+):
+    """A network of 20 dB would stay the best of all whose score is an SSIM."""
+    run = run_training(tmp_path / "run", *FOR_LONGER, "max_iterations=2")
+
+    def iteration_of_the_best(*overrides: str) -> int:
+        run_training(run, *FOR_LONGER, "resume=true", *overrides)
+        best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        return best["asrgan"]["iteration"]
+
+    by_ssim = "trainer.best_metric=ssim_y"
+    assert iteration_of_the_best("max_iterations=4", by_ssim) == 4
+    assert iteration_of_the_best("max_iterations=6", by_ssim, "data.validation_limit=1") == 6
+
+
 def test_a_finished_run_is_not_trained_again(run_training: Train, tmp_path: Path):
     run = run_training(tmp_path / "run", "max_iterations=4")
     before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
@@ -424,6 +440,15 @@ def test_training_works_without_validation(run_training: Train, tmp_path: Path):
             r"`trainer.accelerator` \(=tpu\) must be one of: auto, cpu, ",
         ),
         (["trainer.strategy=magic"], r"`trainer`: .*strategy='magic'"),
+        (
+            ["experiment=srgan_x4", "trainer.strategy=ddp"],
+            r"`trainer.strategy` \(=ddp\) wants every",
+        ),
+        (["optimizer.accumulate=0"], r"`optimizer.accumulate` \(=0\) must be a whole number of at"),
+        (["optimizer.accumulate=null"], r"`optimizer.accumulate` \(=None\) must be a whole number"),
+        (["seed=-1"], r"`seed` \(=-1\) must be a whole number from 0 to 4294967295"),
+        (["seed=1.5"], r"`seed` \(=1.5\) must be a whole number"),
+        (["seed=null"], r"`seed` \(=None\) must be a whole number"),
         (["data.validation_limit=0"], r"`limit` \(=0\) must be at least 1"),
         (["data.validation_crop_size_px=16"], r"leaves 16 px to score, at least 19 are needed"),
         (["trainer.best_metric=colour_shift"], r"\(=colour_shift\) must be in `trainer.metrics`"),
@@ -465,6 +490,25 @@ def test_two_do_not_train_in_one_folder(
     run_training(tmp_path / "run", *FOR_LONGER)
 
 
+def test_a_run_that_ends_meanwhile_is_not_begun_anew(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It writes its first checkpoint while another one waits for its end."""
+    run, acquire = tmp_path / "run", Lock.acquire
+
+    def acquire_late(lock: Lock, **patience: float) -> bool:
+        run_elsewhere = tmp_path / "elsewhere"
+        monkeypatch.setattr(Lock, "acquire", acquire)
+        run_training(run_elsewhere, *FOR_LONGER, "max_iterations=2")
+        shutil.copytree(run_elsewhere, run, dirs_exist_ok=True)
+        return acquire(lock, **patience)
+
+    monkeypatch.setattr(Lock, "acquire", acquire_late)
+    with pytest.raises(UserError, match="has just got a checkpoint of the run that ended there"):
+        run_training(run, *FOR_LONGER, "resume=true")
+    assert rows_of(run) == rows_of(tmp_path / "elsewhere")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own; needs root."""
@@ -482,6 +526,19 @@ def test_a_read_only_disk_is_told_before_anything_is_trained(run_training: Train
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     rows = rows_of(run)
     with pytest.raises(UserError, match=r"run.lock` cannot be locked \(Read-only file system\)"):
+        run_training(run, *FOR_LONGER, "resume=true")
+    assert rows_of(run) == rows
+
+
+def test_a_read_only_disk_of_checkpoints_is_told_as_early(
+    run_training: Train, small_disk: Path, tmp_path: Path
+):
+    run = run_training(tmp_path / "run", *FOR_LONGER, "max_iterations=2")
+    elsewhere = shutil.move(run / "checkpoints", small_disk / "checkpoints")
+    (run / "checkpoints").symlink_to(elsewhere)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    rows = rows_of(run)
+    with pytest.raises(UserError, match=r"checkpoints` cannot be written; take another"):
         run_training(run, *FOR_LONGER, "resume=true")
     assert rows_of(run) == rows
 

@@ -30,7 +30,9 @@ def check_settings(config: DictConfig, *, num_devices: int) -> None:
     Raises:
         UserError: names the key.
     """
-    accumulate = config.optimizer.accumulate
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise UserError(f"`seed` (={config.seed}) must be a whole number from 0 to {2**32 - 1}.")
+    accumulate = check_count(config, "optimizer.accumulate")
     for key in ("max_iterations", "validate_every", "checkpoint_every", "trainer.log_every"):
         value = check_count(config, key)
         # A checkpoint holds no gradients that wait for their step.

@@ -134,7 +134,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
     pruning = _build_pruning(config.search)
     _check(config, launch, output_dir)
     pl.seed_everything(config.seed, verbose=False)
-    last = output_dir / "checkpoints" / "last.ckpt"
+    last = _last_of(output_dir)
     is_resumed = last.exists()
     if is_resumed and _is_finished(last, config.max_iterations):
         log.info("Already trained for max_iterations=%d.", config.max_iterations)
@@ -164,7 +164,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
         origin = {**describe_run(), "training_data": data.fingerprint}
         start = str(last) if is_resumed else None
         agreement = {**flatten(config), **_code_of(origin), "start": start}
-        with _claimed(output_dir, launch), launch.started() as children:
+        with _claimed(output_dir, launch, start), launch.started() as children:
             run_id = _describe(config, output_dir, origin, is_resumed=is_resumed)
             watch = Watch(agreement, children=children)
             with watch.guard():
@@ -175,7 +175,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
                     run_id,
                     origin,
                     [watch, *([] if pruning is None else [pruning])],
-                    has_validation=bool(data.validation_names),
+                    validation_names=data.validation_names,
                 )
                 _tune(config, launch, trainer)
                 try:
@@ -196,7 +196,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
 
 
 @contextmanager
-def _claimed(output_dir: Path, launch: Launch) -> Generator[None]:
+def _claimed(output_dir: Path, launch: Launch, start: str | None) -> Generator[None]:
     """Keeps others from training in the same folder; the first process alone writes there."""
     if launch.rank != 0:
         yield
@@ -208,9 +208,19 @@ def _claimed(output_dir: Path, launch: Launch) -> Generator[None]:
             " or take another output_dir."
         )
     try:
+        if start is None and _last_of(output_dir).exists():
+            raise UserError(
+                f"`output_dir` (={output_dir}) has just got a checkpoint of the run that ended"
+                " there; resume=true goes on with it."
+            )
         yield
     finally:
         lock.release()
+
+
+def _last_of(output_dir: Path) -> Path:
+    """The checkpoint from which a resumed run goes on."""
+    return output_dir / "checkpoints" / "last.ckpt"
 
 
 def _is_finished(last: Path, max_iterations: int) -> bool:
@@ -243,6 +253,11 @@ def _check_devices(config: DictConfig, launch: Launch) -> None:
     check_devices(accelerator=settings.accelerator, devices=launch.devices)
     best_precision(settings.precision, accelerator=settings.accelerator)
     check_compile_mode(settings.compile, recomputes=settings.recompute)
+    if settings.strategy == "ddp" and config.discriminator is not None:
+        raise UserError(
+            "`trainer.strategy` (=ddp) wants every parameter in each backward pass, of which a GAN"
+            " leaves one network out; try trainer.strategy=auto."
+        )
     if settings.sync_batchnorm and not is_on_gpu(settings.accelerator):
         raise UserError(
             "`trainer.sync_batchnorm` (=true) needs GPUs; leave it out, or try generator.norm=none."
@@ -270,11 +285,11 @@ def _build_trainer(
     origin: dict[str, object],
     further_callbacks: Sequence[Callback],
     *,
-    has_validation: bool,
+    validation_names: Sequence[str],
 ) -> pl.Trainer:
     container: Any = OmegaConf.to_container(config)
     schedule = Schedule(
-        validate_every=config.validate_every if has_validation else None,
+        validate_every=config.validate_every if validation_names else None,
         max_iterations=config.max_iterations,
     )
     settings = config.trainer
@@ -299,6 +314,11 @@ def _build_trainer(
             every=config.checkpoint_every,
             schedule=schedule,
             best_metric=settings.best_metric,
+            judged_on={
+                "validation": list(validation_names),
+                "validation_crop_size_px": config.data.validation_crop_size_px,
+                "validation_limit": config.data.validation_limit,
+            },
             recipe={"config": container, **origin},
         ),
         *further_callbacks,
@@ -319,7 +339,7 @@ def _build_trainer(
             max_epochs=1,
             check_val_every_n_epoch=None,
             val_check_interval=Schedule.NEVER,
-            limit_val_batches=None if has_validation else 0,
+            limit_val_batches=None if validation_names else 0,
             num_sanity_val_steps=0,
             log_every_n_steps=1,  # its own logging is not used
             enable_checkpointing=False,

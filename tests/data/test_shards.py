@@ -2,6 +2,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -350,6 +352,16 @@ def test_what_lies_in_the_cache_is_not_fetched_again(
     again = batches_of(crops_of(open_shards(server.url)), last=15)
     assert torch.equal(torch.stack(first), torch.stack(again))
     assert [Path(path).name for path in server.asked[asked:]] == ["manifest.json", "tiles.npy"]
+
+
+def test_a_cached_shard_waits_for_nobody_who_fetches_another(
+    prepared: Path, server: Server, tmp_path: Path, open_shards: Open
+):
+    source = open_shards(server.url)
+    expected = source.read(0)
+    again = open_shards(server.url)
+    with FileLock(tmp_path / "cache" / ".lock"), ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(pool.submit(again.read, 0).result(timeout=30), expected)
 
 
 def test_a_shard_that_had_to_make_room_is_fetched_again(

@@ -114,7 +114,7 @@ def test_two_processes_train_what_one_trains(photographs: Path, one: Path, tmp_p
             assert float(theirs[column]) == pytest.approx(float(ours[column]), abs=1e-2)
 
 
-# Under torchrun. Rank 1 may write nothing; at the end all ranks compare their parameters.
+# Under torchrun. The first rank alone may write; at the end all ranks compare their parameters.
 PROBED = """
 import os, sys
 import torch
@@ -129,7 +129,7 @@ def refuse_to_write(event, arguments):
         assert isinstance(arguments[1], str) and set(arguments[1]) <= set("rbt"), arguments
     assert event not in ("os.remove", "os.rename") or output_dir not in str(arguments), arguments
 
-if os.environ["RANK"] == "1":
+if os.environ["RANK"] != "0":
     sys.addaudithook(refuse_to_write)
 
 def compare(module):
@@ -145,21 +145,22 @@ cli.main()
 """
 
 
+@pytest.mark.parametrize("number", [2, 4])
 def test_parameters_are_equal_on_all_ranks_and_only_the_first_one_writes(
-    photographs: Path, tmp_path: Path
+    photographs: Path, tmp_path: Path, number: int
 ):
     program = tmp_path / "probed.py"
     program.write_text(PROBED)
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    torchrun = ("-m", "torch.distributed.run", f"--nproc-per-node={number}", "--standalone")
     done = run(
         photographs,
-        tmp_path / "two",
+        tmp_path / "run",
         "max_iterations=50",
         "data.num_workers=1",
         program=(*torchrun, str(program)),
     )
     assert done.returncode == 0, done.stderr
-    assert "ranks 2 iteration 50 equal True" in done.stdout
+    assert f"ranks {number} iteration 50 equal True" in done.stdout
 
 
 # In one rank, at the third iteration.
@@ -266,18 +267,25 @@ def test_all_processes_skip_the_batch_that_one_finds_not_finite(
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4, msg=key)
 
 
-# Two tasks of one job, as SLURM describes them.
+# Two tasks of one job, as SLURM describes them. Unless it is told otherwise, one that ends with a
+# code kills the others.
 SRUN = """#!{python}
-import os, subprocess, sys
+import os, subprocess, sys, time
 count = int(os.environ["SLURM_STEP_NUM_TASKS"])
+flags = [word for word in sys.argv[1:] if word.startswith("--")]
 tasks = [
     subprocess.Popen(
-        ["{python}", "{program}", *sys.argv[3:]],
+        ["{python}", "{program}", *sys.argv[len(flags) + 2 :]],
         env=os.environ | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
     )
     for rank in range(count)
 ]
-sys.exit(max(task.wait() for task in tasks))
+while None in (codes := [task.poll() for task in tasks]):
+    if any(codes) and "--kill-on-bad-exit=0" not in flags:
+        for task in tasks:
+            task.kill()
+    time.sleep(0.01)
+sys.exit(max(128 - code if code < 0 else code for code in codes))
 """
 SCONTROL = """#!/bin/sh
 echo "$@" >> {log}

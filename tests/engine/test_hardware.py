@@ -52,7 +52,7 @@ def test_several_processes_need_a_strategy_for_gans():
 
 @pytest.fixture
 def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_STEP_NUM_TASKS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
 
@@ -64,7 +64,9 @@ def test_loader_workers_are_sized_to_the_share_of_a_process(monkeypatch: pytest.
 
     assert [workers("gpu", devices) for devices in (1, 2, 4, 8, 16)] == [8, 7, 3, 1, 1]
     assert [workers("cpu", devices) for devices in (1, 8, 16, 32)] == [2, 2, 1, 1]
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")  # of each process, whatever their number
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
+    assert [workers("gpu", devices) for devices in (1, 2, 8)] == [5, 2, 1]  # of one task for all
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")  # a task for each, whatever their number
     assert workers("gpu", 8) == 5
     assert num_loader_workers(0, accelerator="gpu", devices=1) == 0
     with pytest.raises(UserError, match=r"`data.num_workers` \(=-1\) must be auto or a whole"):

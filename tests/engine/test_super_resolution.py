@@ -3,7 +3,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import albumentations
 import numpy as np
@@ -651,3 +652,15 @@ def test_parts_that_do_not_fit_together_are_refused(changes: Mapping[str, Any], 
 def test_an_optimization_out_of_range_is_refused(changes: Mapping[str, Any], message: str):
     with pytest.raises(UserError, match=message):
         make_optimization(**changes)
+
+
+def test_means_are_taken_up_where_the_step_will_add_to_them():
+    """The module is moved to its device after the checkpoint is read."""
+    module = make_module()
+    module._means.add("train/gradient_norm/generator", torch.ones(()))
+    checkpoint: dict[str, Any] = {"loops": {}}
+    module.on_save_checkpoint(checkpoint)
+    device = torch.device("meta")
+    module._trainer = cast("Any", SimpleNamespace(strategy=SimpleNamespace(root_device=device)))
+    module.on_load_checkpoint(checkpoint)
+    assert [total.device for total, _ in module._means.state().values()] == [device]

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -182,6 +183,9 @@ class StreamedStorage:
     def _fetch(self, shard: ShardFile) -> None:
         """Lets a shard lie in the cache as its youngest file."""
         path = self._path(shard)
+        with suppress(FileNotFoundError):
+            os.utime(path)
+            return  # without waiting for the shards of others
         self._cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(self._cache_dir / ".lock"):
             if path.exists():

@@ -1,6 +1,7 @@
 """What a run keeps on disk, and how it stops."""
 
 import math
+import os
 import signal
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from asrgan.engine.super_resolution import SuperResolution
 from asrgan.errors import DivergedError, InterruptedRunError, PreemptedRunError, UserError
 from asrgan.files import atomic_path, remove_unfinished
 from asrgan.models import save_generator
+
+# GPUs that ask each other wait until all that they were given is computed.
+_STEPS_BETWEEN_QUESTIONS = 10
 
 
 class Progress(NamedTuple):
@@ -95,6 +99,8 @@ class Checkpoints(Callback):
         every: iterations between checkpoints; the last iteration has one, too.
         schedule: says which iterations are validated.
         best_metric: decides ``best.ckpt``, a key of ``DIRECTIONS``.
+        judged_on: what its values depend on besides the network. Where a resumed run has another
+            metric or is judged on something else, the best is chosen anew.
         recipe: goes into the metadata of ``generator.safetensors``.
 
     Raises:
@@ -109,6 +115,7 @@ class Checkpoints(Callback):
         every: int,
         schedule: Schedule,
         best_metric: str,
+        judged_on: Mapping[str, object],
         recipe: Mapping[str, object],
     ) -> None:
         if best_metric not in DIRECTIONS:
@@ -118,6 +125,7 @@ class Checkpoints(Callback):
         self.every = every
         self.schedule = schedule
         self.best_metric = best_metric
+        self.judged_on = {"metric": best_metric, **judged_on}
         self.recipe = recipe
         self.best_score: float | None = None
         self.saved_iteration: int | None = None
@@ -174,8 +182,7 @@ class Checkpoints(Callback):
 
     def _end_iteration(self, trainer: pl.Trainer, module: SuperResolution) -> None:
         iteration, end = module.iteration, self.schedule.max_iterations
-        # Gradients that wait for their step are in no checkpoint.
-        if self._is_stopping(trainer) and not module.is_accumulating and iteration < end:
+        if self._is_stopping_after(trainer, module) and iteration < end:
             self._stop(trainer, module)
         if iteration % self.every == 0 or iteration == end:
             self._save_last(trainer, module)
@@ -230,9 +237,16 @@ class Checkpoints(Callback):
         return f"the last good checkpoint is of iteration {self.saved_iteration}: {self.last_path}"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Removes what a killed run has left half-written."""
+        """Removes what a killed run has left half-written.
+
+        Raises:
+            UserError: there is a folder of checkpoints, and it cannot be written.
+        """
         assert isinstance(pl_module, SuperResolution)
         self.saved_iteration = pl_module.iteration or None
+        folder = self.last_path.parent
+        if trainer.is_global_zero and folder.exists() and not os.access(folder, os.W_OK):
+            raise UserError(f"`{folder}` cannot be written; take another output_dir.")
         if trainer.is_global_zero:
             for folder in (self.output_dir, self.last_path.parent, self.output_dir / "samples"):
                 remove_unfinished(folder)
@@ -283,6 +297,16 @@ class Checkpoints(Callback):
             raise KeyboardInterrupt
         self._received = number
 
+    def _is_stopping_after(self, trainer: pl.Trainer, module: SuperResolution) -> bool:
+        """Whether this iteration is the last one of a run that was asked to stop."""
+        if module.is_accumulating:  # gradients that wait for their step are in no checkpoint
+            return False
+        asks_gpus = trainer.world_size > 1 and module.device.type != "cpu"
+        steps = module.iteration // module.optimization.accumulate
+        if asks_gpus and steps % _STEPS_BETWEEN_QUESTIONS:
+            return False
+        return self._is_stopping(trainer)
+
     def _is_stopping(self, trainer: pl.Trainer) -> bool:
         return self._is_any(trainer, self._received is not None)
 
@@ -295,9 +319,10 @@ class Checkpoints(Callback):
     # Its own state
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far."""
-        return {"best_score": self.best_score}
+        """The best score so far, and what it was on."""
+        return {"best_score": self.best_score, "judged_on": self.judged_on}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the best score."""
-        self.best_score = state_dict["best_score"]
+        """Takes up the best score, if the next ones can be compared with it."""
+        if state_dict["judged_on"] == self.judged_on:
+            self.best_score = state_dict["best_score"]

@@ -120,8 +120,9 @@ def num_loader_workers(num_workers: int | str, *, accelerator: Accelerator, devi
 
 def num_cores_of_process(devices: int) -> int:
     """The share of one of this machine's processes, at least 1."""
-    of_task = os.environ.get("SLURM_CPUS_PER_TASK")
-    return int(of_task) if of_task else max(1, len(os.sched_getaffinity(0)) // devices)
+    num_cores = int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
+    is_task = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1  # srun has started each process
+    return num_cores if is_task else max(1, num_cores // devices)
 
 
 def share_threads(devices: int) -> None:

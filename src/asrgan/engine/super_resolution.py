@@ -323,8 +323,9 @@ class SuperResolution(pl.LightningModule):
 
     def _average_generator(self) -> None:
         if self._completes_a_step:
-            steps = self.iteration // self.optimization.accumulate
-            decay = warmed_up(self.optimization.average_decay, steps=steps)
+            recipe = self.optimization
+            steps = self.iteration // recipe.accumulate // recipe.discriminator_steps
+            decay = warmed_up(recipe.average_decay, steps=steps)
             update_average(self.averaged_generator, self.generator, decay=decay)
 
     def _step_schedules(self) -> None:
@@ -563,7 +564,9 @@ class SuperResolution(pl.LightningModule):
         self.iteration = checkpoint["asrgan"]["iteration"]
         self.is_validation_due = checkpoint["asrgan"]["is_validation_due"]
         self.num_skipped = checkpoint["asrgan"]["num_skipped"]
-        self._means.restore(checkpoint["asrgan"]["means"], device=self.device)
+        # The module is moved to its device later.
+        device = self.trainer.strategy.root_device
+        self._means.restore(checkpoint["asrgan"]["means"], device=device)
 
 
 def _gradient_norm_of(optimizer: Optimizer, optimizers: Sequence[LightningOptimizer]) -> str:

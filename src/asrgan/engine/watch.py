@@ -66,6 +66,9 @@ class Watch(Callback):
             if self._rank != 0 and has_told:
                 raise SystemExit(error.exit_code) from error
             raise
+        except KeyboardInterrupt:
+            self._tell("was interrupted; resume=true goes on from the last checkpoint.")
+            raise
         except Exception as error:  # of a collective, maybe
             if (self._connections or self._children) and self._is_lost.wait(2 * _END_S):
                 assert self._lost is not None
