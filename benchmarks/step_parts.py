@@ -4,7 +4,7 @@
 
 Takes the overrides of `asrgan train` but trains nothing: it builds the same networks and losses,
 runs each part on random crops, and prints the median of several rounds. With data.train=DIR it
-also times the loader.
+also times the loader. --profile adds what torch's profiler counts in one round, by operator.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from asrgan.configuration import compose
-from asrgan.data import BicubicDegradation, Crops, open_source
+from asrgan.data import Crops, open_source
 from asrgan.engine import best_precision, keep_freed_memory, start_average, update_average
 from asrgan.hardware import find_device
 
@@ -29,16 +30,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     config = compose("train", ["data.validation=null", *arguments.overrides])
     keep_freed_memory()
     device = find_device("auto")
     parts = _parts(config, device)
     precision = best_precision(config["trainer"]["precision"], accelerator="auto")
-    is_mixed = precision == "bf16-mixed"
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    autocast = partial(
+        torch.autocast, device.type, mixed, enabled=mixed is not None, cache_enabled=False
+    )
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for round_number in range(arguments.rounds + 1):
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed, cache_enabled=False):
+        with autocast():
             for name, part in parts.items():
                 start = time.perf_counter()
                 part()
@@ -54,6 +59,23 @@ def main() -> None:
     for name, median in medians.items():
         print(f"| {name} | {1000 * median:.1f} | {median / total:.0%} |")
     print(f"| sum | {1000 * total:.1f} | |")
+    if arguments.profile:
+        with autocast(), torch.profiler.profile() as profiler:
+            for part in parts.values():
+                part()
+        _print_operators(profiler, of=device.type)
+
+
+def _print_operators(profiler: torch.profiler.profile, *, of: str) -> None:
+    """Those that take a hundredth or more of the device's time, the largest first."""
+    events = profiler.key_averages()
+    field = "self_device_time_total" if of == "cuda" else "self_cpu_time_total"
+    times: dict[str, float] = {event.key: getattr(event, field) for event in events}
+    total = sum(times.values())
+    print("\n| operator | share |\n| --- | --- |")
+    for name, time_us in sorted(times.items(), key=lambda item: -item[1]):
+        if time_us > total / 100:
+            print(f"| `{name}` | {time_us / total:.0%} |")
 
 
 def _parts(config: dict[str, Any], device: torch.device) -> dict[str, Callable[[], object]]:
@@ -71,7 +93,7 @@ def _parts(config: dict[str, Any], device: torch.device) -> dict[str, Callable[[
     recipe = instantiate(config["optimizer"], _convert_="all")
     optimizer_g = recipe.generator(generator.parameters())
     average = start_average(generator)
-    degradation = BicubicDegradation(scale=config["scale"])
+    degradation = instantiate(config["degradation"], _convert_="all")
     crop = config["data"]["crop_size_px"]
     pictures = torch.randint(0, 256, (config["data"]["batch_size"], 3, crop, crop)).byte()
     state: dict[str, Any] = {}

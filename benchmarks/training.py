@@ -14,8 +14,10 @@ Training data are noise that stays in memory and, with --data, photographs or th
 prepare`. Further words are overrides of `asrgan train`. VGG-19 is of random numbers.
 
 A value is the median over the steps of a turn, then over the turns; a ratio is the median over the
-turns, with the least and the largest of them. What asrgan's step spends outside of `training_step`
-is split into waiting for the loader, and the rest: Lightning and logging. Operations are counted,
+turns, with the least and the largest of them. What asrgan's step spends outside of networks, losses
+and optimizers is split into waiting for the loader, and the rest: Lightning and logging. Rows are
+written every `trainer.log_every` iterations, so that one of 1 is the most that logging takes;
+checkpoints and validation are not in the steps measured. Operations are counted,
 and the peak of the device is what its best convolution reaches in asrgan's precision. Memory is
 what the process holds on a CPU, and what torch holds on a GPU.
 """
@@ -318,12 +320,19 @@ def _asrgan(config: dict[str, Any], steps: int) -> Result:
     starts: list[float] = []
     ends: list[float] = []
     waits: list[float] = []
+    reports: list[float] = []
     transfer, step = SuperResolution.on_after_batch_transfer, SuperResolution.training_step
+    report = SuperResolution._report  # pyright: ignore[reportPrivateUsage]
     loader = PhotographData.train_dataloader
 
     def timed_transfer(self: SuperResolution, batch: Any, dataloader_idx: int) -> Any:
         starts.append(time.perf_counter())
         return transfer(self, batch, dataloader_idx)
+
+    def timed_report(self: SuperResolution, num_images: int) -> None:
+        start = time.perf_counter()
+        report(self, num_images)
+        reports.append(time.perf_counter() - start)
 
     def timed_step(self: SuperResolution, batch: Any, batch_index: int) -> None:
         step(self, batch, batch_index)
@@ -333,12 +342,15 @@ def _asrgan(config: dict[str, Any], steps: int) -> Result:
 
     SuperResolution.on_after_batch_transfer = timed_transfer
     SuperResolution.training_step = timed_step
+    SuperResolution._report = timed_report  # pyright: ignore[reportPrivateUsage]
     timed: Any = lambda self: _Timed(loader(self), waits)  # noqa: E731
     PhotographData.train_dataloader = timed
     with tempfile.TemporaryDirectory() as folder:
         short = {"max_iterations": steps + _WARM_UP, "checkpoint_every": 10**6}
         train.run(OmegaConf.create({**config, **short}), Path(folder) / "run")
-    inside = [end - start for start, end in zip(starts, ends, strict=True)]
+    inside = [
+        end - start - report_s for start, end, report_s in zip(starts, ends, reports, strict=True)
+    ]
     medians = {
         "step": statistics.median(_differences(ends)[_WARM_UP - 1 :]),
         "inside": statistics.median(inside[_WARM_UP:]),

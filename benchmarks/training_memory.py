@@ -49,12 +49,13 @@ def forecast(overrides: Sequence[str], crop_size: int, batch_size: int) -> float
     """GiB as doctor's table has them."""
     settings = (f"crop_sizes_px=[{crop_size}]", f"batch_sizes=[{batch_size}]")
     config = OmegaConf.create(compose("doctor", [*overrides, *settings]))
+    recomputes = config.trainer.recompute  # else doctor tells both in a table
     told = io.StringIO()
     logging.getLogger("asrgan").addHandler(logging.StreamHandler(told))
     logging.getLogger("asrgan").setLevel(logging.INFO)
     doctor.run(config, Path())
     amounts = re.findall(r"([\d.]+) (MiB|GiB)", told.getvalue().splitlines()[-1])
-    number, unit = amounts["trainer.recompute=True" in overrides]
+    number, unit = amounts[recomputes]
     return float(number) / (1024 if unit == "MiB" else 1)
 
 
