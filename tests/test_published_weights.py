@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from skimage import data
 from torch import Tensor
@@ -22,7 +23,7 @@ from asrgan.files import file_digest
 from asrgan.imaging import to_tensor
 from asrgan.inference import Upscaler
 from asrgan.metrics import psnr_y
-from asrgan.models import load_generator, read_metadata
+from asrgan.models import load_generator, load_weights, read_metadata
 from asrgan.weights import find_weights, published
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "experiments" / "published_weights"
@@ -93,6 +94,19 @@ def test_a_published_generator_reaches_on_set5_what_its_card_says(name: str, sha
 @each_published
 def test_a_published_generator_makes_the_values_of_its_card_from_a_crop(name: str):
     check_crop(name)
+
+
+@each_published
+def test_a_training_starts_from_a_published_generator_as_the_readme_says(name: str):
+    readme = (SCRIPTS.parents[1] / "README.md").read_text("utf-8")
+    (command,) = re.findall(r"asrgan train (.+) generator.weights=srresnet_x4", readme)
+    config = compose("train", command.split())["generator"]
+    generator = instantiate({key: value for key, value in config.items() if key != "weights"})
+    load_weights(generator, name)
+    image = torch.rand(1, 3, 12, 12)
+    with torch.inference_mode():
+        started, published_ = generator.eval()(image), load_generator(name)(image)
+    torch.testing.assert_close(started, published_, rtol=1e-3, atol=1e-4)
 
 
 @each_published
@@ -203,10 +217,10 @@ def test_half_precision_that_costs_too_much_is_refused(
     publish = scripts("publish")
     head = "benchmark,model,psnr_y_db\n"
     for loss, message in {
-        "30.03": r"half precision costs 0\.030 dB, and may cost 0\.02",
+        "30.03": r"half precision costs toy 0\.030 dB, and may cost 0\.02",
         "": "has no models toy and toy_float32",
     }.items():
-        rows = f"Set5,toy,30.0\nSet5,toy_float32,{loss}\n" if loss else "Set5,other,30.0\n"
+        rows = "Set5,toy,30.0\n" + (f"Set5,toy_float32,{loss}\n" if loss else "")
         (tmp_path / "summary.csv").write_text(head + rows, encoding="utf-8")
         with pytest.raises(UserError, match=message):
             publish._loss_of_half_precision("toy", tmp_path)

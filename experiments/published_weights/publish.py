@@ -24,6 +24,7 @@ from skimage import data
 from squeezenet import TABLE as DISTANCES
 
 from asrgan import weights
+from asrgan.configuration import compose
 from asrgan.console import markdown_table
 from asrgan.data import Benchmark
 from asrgan.errors import UserError
@@ -113,6 +114,7 @@ def write_card(
     iterations_per_s = statistics.median(speeds) / config["data"]["batch_size"]
     starts = json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"]
     draw_curves(name, run / "metrics.csv")
+    loss_db, compared = _loss_of_half_precision(name, precision)
     ranked = draw_pictures(name, evaluation, pictures, scale=generator.scale)
     summary = _read_summary(evaluation)
     metrics_shown = [metric for metric in _SHOWN if metric in summary[0]]
@@ -131,13 +133,17 @@ def write_card(
         config=config,
         losses=_losses(config["loss"]),
         recipe=metadata["recipe"],
-        command=shlex.join(["asrgan", *metadata["recipe"]["command"][1:]]),
+        command=shlex.join(["asrgan", *metadata["recipe"]["command"][1:]]).replace(
+            f"output_dir={name}", f"output_dir=runs/{name}"
+        ),
         machine=machine,
         iterations=iterations,
+        full_iterations=compose("train", [f"experiment={config['experiment']}"])["max_iterations"],
         iterations_per_s=iterations_per_s,
         hours=iterations / iterations_per_s / 3600,
         resumes=len(starts) - 1,
-        loss_db=_loss_of_half_precision(name, precision),
+        loss_db=loss_db,
+        compared=compared,
         benchmarks={
             benchmark: as_markdown(summary, [], benchmark=benchmark, metrics=metrics_shown)
             for benchmark in dict.fromkeys(str(row["benchmark"]) for row in summary)
@@ -216,25 +222,29 @@ def _as_value(name: str, text: str) -> str | float | None:
     return float(text) if text else None
 
 
-def _loss_of_half_precision(name: str, evaluation: Path) -> float:
-    """The largest difference of a benchmark's PSNR-Y from that of the trained file, in dB."""
+def _loss_of_half_precision(name: str, evaluation: Path) -> tuple[float, list[str]]:
+    """The largest difference in PSNR-Y from the trained file, in dB, and the benchmarks compared.
+
+    Raises:
+        UserError: it is too large, or was not measured.
+    """
     means = {
         (row["benchmark"], row["model"]): cast("float", row["psnr_y_db"])
         for row in _read_summary(evaluation)
     }
-    losses = [
-        abs(mean - means[benchmark, f"{name}_float32"])
+    losses = {
+        str(benchmark): abs(mean - means[benchmark, f"{name}_float32"])
         for (benchmark, model), mean in means.items()
-        if model == name
-    ]
+        if model == name and (benchmark, f"{name}_float32") in means
+    }
     if not losses:
         raise UserError(f"{evaluation} has no models {name} and {name}_float32; evaluate both.")
-    if max(losses) > LARGEST_LOSS_DB:
+    loss_db = max(losses.values())
+    if loss_db > LARGEST_LOSS_DB:
         raise UserError(
-            f"half precision costs {max(losses):.3f} dB, and may cost {LARGEST_LOSS_DB}; publish"
-            f" {name} in float32."
+            f"half precision costs {name} {loss_db:.3f} dB, and may cost {LARGEST_LOSS_DB}."
         )
-    return max(losses)
+    return loss_db, list(losses)
 
 
 def _distances(table: Path, *, models: Sequence[str]) -> str:
