@@ -32,3 +32,13 @@ def test_a_child_is_told_with_its_signal_though_it_ends_long_after_its_connectio
             raise RuntimeError("Connection closed by peer")
         listener.join()
     assert child.returncode == -signal.SIGKILL
+
+
+def test_others_are_told_that_a_process_was_interrupted_where_it_stood():
+    """A second Ctrl-C, or one that reached this process alone: the others would wait for it."""
+    watched = watch.Watch({}, children={})
+    ours, its = Pipe()
+    watched._connections[0] = ours
+    with pytest.raises(KeyboardInterrupt), watched.guard():
+        raise KeyboardInterrupt
+    assert its.recv() == ("rank 0: was interrupted; resume=true goes on from the last checkpoint.")
