@@ -16,11 +16,15 @@ _POOLED_SIZE = 6  # what four strides of 2 leave of the paper's crop of 96
 
 
 class VGGDiscriminator(nn.Module):
-    """SRGAN's discriminator for pictures of any size.
+    """SRGAN's discriminator for pictures of any size, which it sees in [-1, 1] as the paper's does.
 
     The paper's dense layer fixes the crop at 96 pixels; here the last map is averaged to 6x6
     first, which changes nothing at 96. Attention can follow ``stage1`` ... ``stage4``, with
     1, 2, 4 and 8 times ``num_features`` channels and a stride of 2 each.
+
+    With spectral norm the convolutions start orthogonal: all their singular values are 1 then. Of a
+    random start only the largest would be, and what eight layers leave of a picture is so little
+    that SR and HR get the same logits for hundreds of iterations, in which D teaches G nothing.
 
     Args:
         num_features: channels of the first stage, 64 in the paper.
@@ -36,7 +40,8 @@ class VGGDiscriminator(nn.Module):
     Raises:
         UserError: an argument is out of its range, or a place is unknown or taken twice.
 
-    Source: Ledig et al. 2017, figure 4; attention and spectral norm: Pathak et al. 2018.
+    Source: Ledig et al. 2017, figure 4 and section 3.2; attention and spectral norm: Pathak et al.
+    2018; orthogonal start: Brock et al. 2019, section 3.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class VGGDiscriminator(nn.Module):
             nn.Linear(num_dense, 1),
         )
         if spectral_norm:
+            _start_orthogonal(self.stages)
             apply_spectral_norm(self)
         self.recomputes = False
 
@@ -89,11 +95,19 @@ class VGGDiscriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, large for real pictures: (N, 3, H, W) in [0, 1] to (N, 1)."""
-        features = image
+        features = 2 * image - 1
         run = runner(recomputes=self.recomputes)
         for number, stage in enumerate(self.stages, start=1):
             features = self.attention.after(f"stage{number}", run(stage, features))
         return self.dense(features)
+
+
+def _start_orthogonal(stages: nn.Module) -> None:
+    for layer in stages.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.orthogonal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class UNetDiscriminator(nn.Module):
