@@ -24,7 +24,7 @@ class VGGDiscriminator(nn.Module):
 
     With spectral norm the convolutions start orthogonal: all their singular values are 1 then. Of a
     random start only the largest would be, and what eight layers leave of a picture is so little
-    that SR and HR get the same logits for hundreds of iterations, in which D teaches G nothing.
+    that SR and HR have the same logits to four digits, and D begins late to teach G.
 
     Args:
         num_features: channels of the first stage, 64 in the paper.
