@@ -145,7 +145,16 @@ def test_tensors_stay_in_their_type_and_number(upscaler: Upscaler):
         Image.new("I", (4, 4), 40_000),
         Image.new("F", (4, 4), 0.5),
     ],
-    ids=repr,
+    ids=[
+        "float array",
+        "two channels",
+        "batch of arrays",
+        "flat tensor",
+        "grey tensor",
+        "uint8 tensor",
+        "PIL I",
+        "PIL F",
+    ],
 )
 def test_other_kinds_of_pictures_are_refused(upscaler: Upscaler, image: Any):
     with pytest.raises(UserError, match=r"`image` is a .*; give an array uint8 or uint16"):
