@@ -224,3 +224,4 @@ def test_files_of_something_else_stay_as_they_are(tmp_path: Path, name: str, con
         with pytest.raises(UserError, match=f"{name} was not written by this version of"):
             open_results(tmp_path, overwrite=overwrite)
     assert (tmp_path / "out" / name).read_text() == content
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {name, "results.lock"}

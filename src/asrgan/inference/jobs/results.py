@@ -89,8 +89,8 @@ class Results:
         self._undone: set[str] = set()
         with ExitStack() as stack:
             stack.enter_context(folder.locked(LOCK))  # before the recipe is compared or replaced
-            self._keep_recipe(recipe)
             self._lines = self._read_lines()
+            self._keep_recipe(recipe)
             self._locked = stack.pop_all()
         self._start = folder.stamp(RECIPE)
 
