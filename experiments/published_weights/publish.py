@@ -113,8 +113,8 @@ def write_card(
     speeds = [float(r["train/images_per_s"]) for r in metrics if r.get("train/images_per_s")]
     iterations_per_s = statistics.median(speeds) / config["data"]["batch_size"]
     starts = json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"]
-    draw_curves(name, run / "metrics.csv")
     loss_db, compared = _loss_of_half_precision(name, precision)
+    draw_curves(name, run / "metrics.csv")
     ranked = draw_pictures(name, evaluation, pictures, scale=generator.scale)
     summary = _read_summary(evaluation)
     metrics_shown = [metric for metric in _SHOWN if metric in summary[0]]

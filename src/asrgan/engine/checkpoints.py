@@ -244,11 +244,11 @@ class Checkpoints(Callback):
         """
         assert isinstance(pl_module, SuperResolution)
         self.saved_iteration = pl_module.iteration or None
-        folder = self.last_path.parent
-        if trainer.is_global_zero and folder.exists() and not os.access(folder, os.W_OK):
-            raise UserError(f"`{folder}` cannot be written; take another output_dir.")
+        checkpoints = self.last_path.parent
         if trainer.is_global_zero:
-            for folder in (self.output_dir, self.last_path.parent, self.output_dir / "samples"):
+            if checkpoints.exists() and not os.access(checkpoints, os.W_OK):
+                raise UserError(f"`{checkpoints}` cannot be written; take another output_dir.")
+            for folder in (self.output_dir, checkpoints, self.output_dir / "samples"):
                 remove_unfinished(folder)
 
     # Signals

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import torch
 
+from asrgan.engine.launching import is_started_by_srun
 from asrgan.errors import UserError
 from asrgan.hardware import computes_bfloat16
 
@@ -121,8 +122,7 @@ def num_loader_workers(num_workers: int | str, *, accelerator: Accelerator, devi
 def num_cores_of_process(devices: int) -> int:
     """The share of one of this machine's processes, at least 1."""
     num_cores = int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
-    is_task = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1  # srun has started each process
-    return num_cores if is_task else max(1, num_cores // devices)
+    return num_cores if is_started_by_srun(os.environ) else max(1, num_cores // devices)
 
 
 def share_threads(devices: int) -> None:

@@ -111,9 +111,14 @@ def find_launch(*, devices: int, num_nodes: int, launcher: str) -> Launch:
     return launch
 
 
+def is_started_by_srun(environment: Mapping[str, str]) -> bool:
+    """Whether this process is one of several tasks of a step of SLURM."""
+    return int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
 def translate_srun(environment: MutableMapping[str, str]) -> None:
     """Puts what srun says of a process into torchrun's variables, the field's convention."""
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) == 1 or "RANK" in environment:
+    if not is_started_by_srun(environment) or "RANK" in environment:
         return
     num_tasks, num_nodes = (
         int(environment[f"SLURM_STEP_NUM_{name}"]) for name in ("TASKS", "NODES")
