@@ -149,7 +149,8 @@ def _parts(config: dict[str, Any], device: torch.device) -> dict[str, Callable[[
             state["real"] = judge(state["hr"])
 
     def discriminator_backward() -> None:
-        adversarial.discriminator_loss(state["real"], state["fake"]).backward()
+        loss = adversarial.discriminator_loss(state["real"], state["fake"])
+        loss.backward(inputs=list(discriminator.parameters()))
 
     def discriminator_update() -> None:
         optimizer_d.step()

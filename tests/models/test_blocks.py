@@ -8,6 +8,7 @@ from asrgan.models.blocks import (
     OutputConvolution,
     PReLU,
     ResidualBlock,
+    SubpixelConvolution,
     UpsampleBlock,
     check_choice,
     check_positive,
@@ -40,6 +41,22 @@ def test_an_upsampling_block_interleaves_four_maps():
     for offset in range(4):
         part = output[:, :, offset // 2 :: 2, offset % 2 :: 2]
         torch.testing.assert_close(part, maps[:, offset::4])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_subpixel_convolution_and_its_gradients_are_pixel_shuffle_s(
+    layout: torch.memory_format,
+):
+    torch.manual_seed(0)
+    ours = SubpixelConvolution(3, 8, 3, padding=1).double()
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.PixelShuffle(2)).double()
+    plain[0].load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64).contiguous(memory_format=layout)
+    gradient = torch.randn(2, 2, 8, 10, dtype=torch.float64)
+    for mine, expected in zip(
+        gradients_of(ours, x, gradient), gradients_of(plain, x, gradient), strict=True
+    ):
+        torch.testing.assert_close(mine, expected)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -303,7 +303,9 @@ class SuperResolution(pl.LightningModule):
         return {name: loss(sr_image, hr_image) for name, loss in self.content_losses.items()}
 
     def _descend(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        self.manual_backward(loss / self.optimization.accumulate)
+        # Not to D's picture, which has had its gradient in G's step.
+        inputs = _parameters_of(optimizer)
+        self.manual_backward(loss / self.optimization.accumulate, inputs=inputs)
         if self._completes_a_step:
             self._require_finite_gradient(optimizer)
             optimizer.step()
@@ -317,8 +319,8 @@ class SuperResolution(pl.LightningModule):
         is_written = (self.iteration + 1) % self.log_every == 0
         if clip_norm is None and not is_written:
             return
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
+        largest = math.inf if clip_norm is None else clip_norm
+        norm = nn.utils.clip_grad_norm_(_parameters_of(optimizer), largest)
         self._means.add(_gradient_norm_of(optimizer, self._optimizers), norm)
 
     def _average_generator(self) -> None:
@@ -386,7 +388,7 @@ class SuperResolution(pl.LightningModule):
     def _require_finite_gradient(self, optimizer: LightningOptimizer) -> None:
         # The scaler of 16-mixed looks at gradients itself: they may overflow until it has adapted.
         if self.on_nonfinite == "skip" and self.trainer.precision != "16-mixed":
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            parameters = _parameters_of(optimizer)
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             self._require_finite(_gradient_norm_of(optimizer.optimizer, self._optimizers), norm)
 
@@ -567,6 +569,10 @@ class SuperResolution(pl.LightningModule):
         # The module is moved to its device later.
         device = self.trainer.strategy.root_device
         self._means.restore(checkpoint["asrgan"]["means"], device=device)
+
+
+def _parameters_of(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _gradient_norm_of(optimizer: Optimizer, optimizers: Sequence[LightningOptimizer]) -> str:

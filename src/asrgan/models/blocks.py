@@ -40,13 +40,37 @@ class UpsampleBlock(nn.Module):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(num_features, 4 * num_features, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(2)
+        self.conv = SubpixelConvolution(num_features, 4 * num_features, 3, padding=1)
         self.prelu = PReLU()
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2 H, 2 W)."""
-        return self.prelu(self.shuffle(self.conv(features)))
+        return self.prelu(self.conv(features))
+
+
+class SubpixelConvolution(nn.Conv2d):
+    """A convolution that keeps the size, then pixel shuffle by 2.
+
+    Pixel shuffle picks single values out of all channels of a pixel. On a CPU the channels are
+    computed in another order here, so that all of an output pixel's lie together and are moved
+    together; with channels last that takes a third of the time. The result is the same.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """(N, in_channels, H, W) to (N, out_channels / 4, 2 H, 2 W)."""
+        if input.device.type != "cpu" or torch.compiler.is_exporting():
+            return F.pixel_shuffle(super().forward(input), 2)
+        bias = None if self.bias is None else _pixel_by_pixel(self.bias)
+        weight = _pixel_by_pixel(self.weight)
+        result = F.conv2d(input, weight, bias, padding=self.padding)
+        squares = result.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # N, H, W, row, column, C
+        rows = squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return rows.permute(0, 3, 1, 2)
+
+
+def _pixel_by_pixel(parameter: Tensor) -> Tensor:
+    """From pixel shuffle's order, channel by channel, to all channels of a pixel together."""
+    return parameter.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
 
 
 class PReLU(nn.PReLU):
