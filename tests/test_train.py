@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from asrgan.engine import SuperResolution, hardware
+from asrgan.engine import MetricsTable, SuperResolution, hardware
 from asrgan.errors import DivergedError, InterruptedRunError, UserError
 from asrgan.imaging import read_image
 from asrgan.losses import L1Loss
@@ -588,6 +588,26 @@ def test_a_run_that_has_kept_nothing_lends_its_identity_to_no_other(
     (photos / "coffee.png").unlink()
     on_less = start("seed=2")
     assert on_less["run_id"] != other["run_id"]
+
+
+def test_a_run_that_was_killed_at_its_end_is_ended_by_the_next(
+    run_training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(MetricsTable, "finalize", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(tmp_path / "run", "max_iterations=2")
+    ends: list[str] = []
+    monkeypatch.setattr(MetricsTable, "finalize", lambda _, status: ends.append(status))
+    rows = rows_of(tmp_path / "run")
+    run_training(tmp_path / "run", "max_iterations=2", "resume=true")
+    assert ends == ["success"]
+    assert rows_of(tmp_path / "run") == rows
+    run_training(tmp_path / "run", "max_iterations=2", "resume=true")
+    assert ends == ["success"]
 
 
 def test_another_architecture_is_not_resumed(run_training: Train, tmp_path: Path):

@@ -28,7 +28,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
     pl.seed_everything(config.seed, verbose=False)
     last = _last_of(output_dir)
     is_resumed = last.exists()
-    if is_resumed and _is_finished(last, config.max_iterations):
+    if is_resumed and _is_finished(output_dir, config.max_iterations):
         log.info("Already trained for max_iterations=%d.", config.max_iterations)
     else:
         protocol = Protocol(scale=config.scale, metrics=config.trainer.metrics)
@@ -184,6 +184,8 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
                     raise KeyboardInterrupt from end
                 finally:
                     trainer.fit_loop.teardown()  # it forgets the loader's processes in a validation
+            if launch.rank == 0:
+                _note_end(output_dir, module.iteration)
         if pruning is not None and pruning.is_pruned and launch.rank == 0:
             raise PrunedError(f"Other trials were better at iteration {module.iteration}.")
     for label, name in (
@@ -223,9 +225,26 @@ def _last_of(output_dir: Path) -> Path:
     return output_dir / "checkpoints" / "last.ckpt"
 
 
-def _is_finished(last: Path, max_iterations: int) -> bool:
-    progress = read_progress(last)
-    return progress.iteration >= max_iterations and not progress.is_validation_due
+def _is_finished(output_dir: Path, max_iterations: int) -> bool:
+    """Whether nothing is left to do: a run may be killed while W&B takes over its files."""
+    progress = read_progress(_last_of(output_dir))
+    if progress.iteration < max_iterations or progress.is_validation_due:
+        return False
+    return _read_description(output_dir).get("ended_at") == progress.iteration
+
+
+def _note_end(output_dir: Path, iteration: int) -> None:
+    _write_description(output_dir, _read_description(output_dir) | {"ended_at": iteration})
+
+
+def _read_description(output_dir: Path) -> dict[str, Any]:
+    """``run.json``; empty for a run that has none yet."""
+    path = output_dir / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _write_description(output_dir: Path, description: Mapping[str, Any]) -> None:
+    write_text(output_dir / "run.json", json.dumps(description, indent=2) + "\n")
 
 
 def _check(config: DictConfig, launch: Launch, output_dir: Path) -> None:
@@ -389,10 +408,8 @@ def _describe(
     That of a resumed run stays. So does that of a run which ended before its first checkpoint and
     starts again as it was; with anything else asked for, nothing is left of it.
     """
-    path = output_dir / "run.json"
     description: dict[str, Any] = {"run_id": uuid4().hex[:8], "seed": config.seed, "starts": []}
-    if path.exists():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+    if earlier := _read_description(output_dir):
         has_same_data = earlier["starts"][-1]["training_data"] == origin["training_data"]
         if is_resumed and not has_same_data:
             raise UserError(
@@ -403,7 +420,7 @@ def _describe(
             description = earlier
     if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
         description["starts"].append(origin)
-        write_text(path, json.dumps(description, indent=2) + "\n")
+        _write_description(output_dir, description)
         with atomic_path(output_dir / "config.yaml") as temporary:
             OmegaConf.save(config, temporary)
     return description["run_id"]
