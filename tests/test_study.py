@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from asrgan import evaluate
+from asrgan import evaluate, study
 from asrgan.configuration import compose, studies_folder
 from asrgan.models import SRGANGenerator, save_generator
 from asrgan.studies import run_cell
@@ -160,6 +160,46 @@ def test_what_cannot_be_understood_is_told(
     assert result.code == 2
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+def test_a_kept_study_is_of_its_size_and_holds_what_its_values_were(
+    asrgan_study: Run,
+    toy: Callable[..., list[str]],
+    tiny: Sequence[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(study, "run_locally", lambda *_, **__: False)
+    words = toy(
+        values={"layers": {"small": "trunk", "full": "head"}},
+        variants={
+            "A": {},
+            "B": {"generator.attention": [{"after": "${values.layers.${size}}"}]},
+        },
+    )
+    asrgan_study("run", *words, "--", *tiny)
+    kept = OmegaConf.to_container(OmegaConf.load(tmp_path / "out" / "study.yaml"))
+    assert kept["variants"]["B"] == {"generator.attention": [{"after": "trunk"}]}
+    assert asrgan_study("check", "out").code == 0
+    result = asrgan_study("check", "out", "size=full")
+    assert result.code == 2
+    assert "`size` (=full) is small in the folder of this study; name the study" in result.err
+    result = asrgan_study("check", "out", "values.layers.small=head")
+    assert result.code == 2
+    assert "`values.layers" in result.err
+
+
+def test_no_benchmark_is_called_as_all_of_them_are(
+    asrgan_study: Run,
+    toy: Callable[..., list[str]],
+    tiny: Sequence[str],
+    tmp_path: Path,
+    photographs: Path,
+):
+    (tmp_path / "all").symlink_to(photographs / "Val")
+    result = asrgan_study("check", *toy(), f"benchmarks=[{tmp_path}/all]", "--", *tiny)
+    assert result.code == 2
+    assert "has a folder named `all`, as tables call all of them" in result.err
 
 
 def test_a_study_in_other_hands_is_left_to_them(

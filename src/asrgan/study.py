@@ -103,6 +103,7 @@ from asrgan.studies import (
 from asrgan.studies.definition import absolute, absolute_weights
 from asrgan.studies.identity import FILES, digest
 from asrgan.studies.report import (
+    ALL,
     WandbReport,
     find,
     load_results,
@@ -203,6 +204,8 @@ def _report(config: DictConfig, folder: StudyFolder) -> None:
         _report_search(config, folder.folder)
         return
     results = load_results(folder)
+    for metric, gap in results.gaps.items():
+        log.warning("Without %s: %s.", metric, gap)
     settings, scale = config.report, results.scale
     if settings.pictures < 0:
         raise UserError(f"`report.pictures` (={settings.pictures}) must be at least 0.")
@@ -379,6 +382,11 @@ def _plan(
         name = open_benchmark(text, scale=scale).name
         if name in benchmarks:
             raise UserError(f"`benchmarks` has two folders named `{name}`; rename one.")
+        if name == ALL:
+            raise UserError(
+                f"`benchmarks` has a folder named `{name}`, as tables call all of them"
+                " together; rename it."
+            )
         benchmarks[name] = text
     for cell in cells:
         folder.cell(cell.path).check_files()
@@ -415,6 +423,8 @@ def _write(
         "benchmarks": study.benchmarks,
         "references": study.references,
         "data": {"train": study.train, "validation": study.validation},
+        "values": {},  # what referred to them, and to the size, holds what they were
+        "begun_size": definition["size"],
     }
     with atomic_path(folder.definition_path) as temporary:
         OmegaConf.save(OmegaConf.create(complete), temporary)

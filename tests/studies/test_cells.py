@@ -128,6 +128,22 @@ def test_other_benchmarks_need_another_evaluation_only(tmp_path: Path):
     assert lines(cell, "evaluation/evaluations.txt") == ["A", "A"]
 
 
+def test_a_table_that_an_ended_evaluation_left_is_written_again(tmp_path: Path):
+    cell = make_cell(tmp_path)
+    run(cell)
+    plan = cell.plan()
+    assert plan is not None
+    (cell.folder / "generator.safetensors").write_text("0", encoding="utf-8")  # another score
+    cell.write_state(replace(cell.state(), trained={}))
+    cell.write_plan(replace(plan, evaluation="another", evaluate=[*plan.evaluate, "require=1"]))
+    run(cell)
+    assert cell.status() == "failed"
+    cell.check_files()
+    cell.write_plan(replace(plan, evaluation="another"))
+    run(cell)
+    assert cell.status() == "finished"
+
+
 def test_a_cell_that_is_asked_to_stop_saves_and_goes_on_later(tmp_path: Path):
     hold = tmp_path / "hold"
     hold.touch()

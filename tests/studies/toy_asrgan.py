@@ -71,6 +71,8 @@ def evaluate() -> None:
     score = int(Path(file).read_text(encoding="utf-8"), base=16) / 2**32
     append("evaluations.txt", model)
     write("per_image.csv", f"model,benchmark,image,psnr_y_db\n{model},Set5,a,{score}\n")
+    if score < float(settings.get("require", 0)):
+        sys.exit(f"asrgan: psnr_y_db is {score}.")
 
 
 if __name__ == "__main__":

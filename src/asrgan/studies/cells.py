@@ -85,8 +85,10 @@ def run_cell(
     try:
         if cell.is_finished():
             return
-        plan, state = cell.plan(), replace(cell.state(), failure=None)
+        plan = cell.plan()
         assert plan is not None
+        # From here on the tables may be half written, or a new training's.
+        state = replace(cell.state(), failure=None, evaluated=None, evaluation=None)
         for folder in (cell.folder, cell.folder / "evaluation"):
             remove_unfinished(folder)
         stop = stop or threading.Event()
@@ -95,7 +97,7 @@ def run_cell(
             state = steps.run("train", [*plan.train, "resume=true"], state)
             if not steps.is_done:
                 return
-            state = replace(state, trained=_digests(cell.folder, TRAINED_FILES), evaluated=None)
+            state = replace(state, trained=_digests(cell.folder, TRAINED_FILES))
             cell.write_state(state)
         if stop.is_set():
             return

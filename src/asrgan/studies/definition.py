@@ -84,6 +84,11 @@ class Study:
         size, sizes = config["size"], config["sizes"]
         if size not in sizes:
             raise UserError(f"`size` (={size}) must be one of {', '.join(sizes)}.")
+        if config["begun_size"] not in (None, size):
+            raise UserError(
+                f"`size` (={size}) is {config['begun_size']} in the folder of this study; name the"
+                " study itself for another."
+            )
         validation = config["data"]["validation"]
         study = cls(
             name=str(config["name"]),
@@ -193,6 +198,12 @@ def _named_variants(
         name = " ".join(f"{short[key]}={value}" for key, value in own.items())
         if name in named:
             raise UserError(f"`grid` has {name} twice; each point is one variant.")
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"`grid` has {name}, which becomes a folder and a row of tables, so it must consist"
+                " of letters, digits, spaces and . _ + = -; give such points as `variants`, which"
+                " have names."
+            )
         named[name] = own
     return named
 

@@ -1,5 +1,7 @@
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +83,26 @@ def test_pictures_of_benchmarks_that_are_gone_are_left_out(
     there = {"Five": benchmarks["Five"]}
     examples = make_examples(make_results(full_runs()), there, advance=lambda: None, **SETTINGS)
     assert {example.image[0] for example in examples} == {"Five"}
+
+
+def test_pictures_that_are_gone_or_damaged_are_told_and_left_out(
+    full_runs: Runs,
+    make_results: MakeResults,
+    benchmark_folders: dict[str, str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    folder = Path(shutil.copytree(benchmark_folders["Seven"], tmp_path / "Seven"))
+    results = make_results(full_runs())
+    gone, damaged, *others = [n for b, n in choose_images(results, count=12) if b == "Seven"]
+    (folder / f"{gone}.png").unlink()
+    there = {"Seven": Benchmark(folder, scale=4)}
+    (folder / f"{damaged}.png").write_bytes(b"no picture")
+    settings = SETTINGS | {"count": 12}
+    examples = make_examples(results, there, advance=lambda: None, **settings)
+    assert [example.image[1] for example in examples] == others
+    assert f"Without pictures: Seven has no picture {gone} any more." in caplog.text
+    assert f"{damaged}.png" in caplog.text
 
 
 def test_the_maps_are_those_of_the_layer(make_generator: Callable[..., SRGANGenerator]):

@@ -44,6 +44,18 @@ def test_unfinished_cells_have_no_values_and_tell_why(study: StudyFolder):
     assert found[2].metrics_path is not None
 
 
+def test_cells_may_have_met_the_benchmarks_in_another_order(study: StudyFolder, full_runs: Runs):
+    cell = study.cell("variants/A-SRGAN/seed_2")
+    table = cell.folder / "evaluation" / "per_image.csv"
+    head, *rows = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join([head, *rows[5:], *rows[:5]]) + "\n", encoding="utf-8")
+    evaluated = {"evaluation/per_image.csv": file_digest(table)}
+    cell.write_state(replace(cell.state(), evaluated=evaluated))
+    for run, expected in zip(load_results(study).runs, full_runs(), strict=True):
+        assert run.scores.images == expected.scores.images
+        assert run.scores.values.tolist() == expected.scores.values.tolist()
+
+
 def test_a_folder_without_a_study_is_one_line(tmp_path: Path):
     with pytest.raises(UserError, match="holds no study yet; asrgan study run starts one"):
         load_results(StudyFolder(tmp_path))

@@ -67,17 +67,32 @@ def test_tables_of_other_pictures_are_one_line(make_results: MakeResults, make_r
         make_results([replace(short, model="SRGAN"), whole])
 
 
-def test_tables_with_other_columns_are_one_line(make_results: MakeResults, make_run: Make):
+def test_a_metric_with_gaps_is_left_out_and_the_study_s_own_is_one_line(
+    make_results: MakeResults, make_run: Make
+):
     whole, short = make_run("SRGAN", 1), drop(make_run("A-SRGAN", 2), metrics=slice(2))
-    with pytest.raises(UserError, match="variants/A-SRGAN/seed_2 lacks the column lpips_alex"):
-        make_results([whole, short])
+    short.scores.values[6, 1] = np.nan
+    results = make_results([whole, short])
+    assert results.metrics == ["psnr_y_db"]
+    path = "variants/A-SRGAN/seed_2"
+    assert results.gaps == {
+        "ssim_y": f"{path} has no value for Seven/image1; remove {path}/evaluation to score it"
+        " again",
+        "lpips_alex": f"{path} has no value for Five/image0; remove {path}/evaluation to score it"
+        " again",
+    }
+    with pytest.raises(
+        UserError, match=r"`metric` \(=ssim_y\) is incomplete: variants/A-SRGAN/see"
+    ):
+        make_results([whole, short], metric="ssim_y")
 
 
-def test_tables_with_other_gaps_are_one_line(make_results: MakeResults, make_run: Make):
-    whole, gap = make_run("SRGAN", 1), make_run("A-SRGAN", 2)
-    gap.scores.values[6, 1] = np.nan
-    with pytest.raises(UserError, match="seed_2 has no value for ssim_y of Seven/image1"):
-        make_results([whole, gap])
+def test_what_has_no_value_anywhere_is_no_gap(make_results: MakeResults, make_run: Make):
+    runs = [make_run("SRGAN", 1), make_run("A-SRGAN", 2)]
+    for run in runs:
+        run.scores.values[6, 1] = np.nan
+    results = make_results(runs)
+    assert (results.metrics, results.gaps) == (["psnr_y_db", "ssim_y", "lpips_alex"], {})
 
 
 def test_a_picture_that_stands_twice_is_one_line(make_results: MakeResults, make_run: Make):

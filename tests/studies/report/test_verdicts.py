@@ -55,8 +55,22 @@ def test_only_seeds_of_both_count(make_results: MakeResults, make_run: Make):
 
 def test_one_seed_is_too_few(make_results: MakeResults, make_run: Make):
     (found,) = own(make_results([make_run("SRGAN", 1), make_run("A-SRGAN", 1)])).values()
-    assert found.finding == "too few seeds"
+    assert found.finding == "too few runs"
     assert found.text.startswith("too few seeds to tell (+0.")
+
+
+def test_one_picture_is_too_few(make_results: MakeResults, make_run: Make):
+    def of_one_picture(run: Run) -> Run:
+        scores = run.scores
+        return replace(
+            run, scores=replace(scores, images=scores.images[:1], values=scores.values[:1])
+        )
+
+    runs = [make_run(variant, seed) for variant in ("SRGAN", "A-SRGAN") for seed in (1, 2, 3)]
+    (found,) = own(make_results([of_one_picture(run) for run in runs])).values()
+    assert found.finding == "too few runs"
+    assert found.text.startswith("too few pictures to tell (+0.")
+    assert found.text.endswith(", one picture)")
 
 
 def test_no_finished_run_is_no_comparison(make_results: MakeResults, make_run: Make):
@@ -112,7 +126,7 @@ CASES = [
     ),
     (
         replace(EFFECT, low=-1.0, high=1.4, num_seeds=2), 0.4, 0.05,
-        "too few seeds", "too few seeds to tell (+0.21 dB [−1.00, 1.40], 2 seeds)",
+        "too few runs", "too few seeds to tell (+0.21 dB [−1.00, 1.40], 2 seeds)",
     ),
     (replace(EFFECT, num_seeds=2), 0.01, 0.05, "better", "better by 0.21 dB [0.15, 0.27]"),
 ]  # fmt: skip
@@ -136,5 +150,20 @@ def test_the_answer_is_one_sentence(make_results: MakeResults, make_run: Make):
         many += [make_run("A-SRGAN", seed, model=f"v{number}") for seed in (1, 2, 3)]
     results = make_results([*many, make_run("A-SRGAN", 1, model="late", scores=None)])
     assert headline(compare(results, seed=1), results) == (
-        "Of 7 variants, 6 better than SRGAN, 1 without finished runs."
+        "Of 7 variants compared with SRGAN, 6 better, 1 without finished runs."
+    )
+
+
+def test_a_shown_difference_is_told_as_one_among_many(make_results: MakeResults, make_run: Make):
+    runs = [make_run("SRGAN", seed) for seed in (1, 2, 3)]
+    for variant, count in (("A-SRGAN", 3), ("pool 8", 1)):
+        for number in range(count):
+            runs += [make_run(variant, s, model=f"{variant} {number}") for s in (1, 2, 3)]
+    results = make_results(runs, difference=0.52)
+    comparisons = compare(results, seed=1)
+    shown = {name for name, comparison in own(results).items() if comparison.is_shown}
+    assert shown == {"A-SRGAN 0", "A-SRGAN 1", "A-SRGAN 2"}
+    assert headline(comparisons, results) == (
+        "Of 4 variants compared with SRGAN, 3 with a difference that may be too small to matter,"
+        " 1 without a difference that matters."
     )

@@ -62,9 +62,9 @@ class Effect:
 
     Attributes:
         mean: over seeds and pictures.
-        low: lower end of the confidence interval; None: fewer than two seeds.
+        low: lower end of the confidence interval; None: fewer than two seeds or pictures.
         high: its upper end.
-        p_value: two-sided, that there is no difference; None: fewer than two seeds.
+        p_value: two-sided, that there is no difference; None: fewer than two seeds or pictures.
         num_seeds: pairs of runs.
         num_images: pictures.
     """
@@ -122,7 +122,7 @@ def paired_effects(differences: Sequence[Array], *, confidence: float, seed: int
     for values, draws in zip(differences, of_images, strict=True):
         num_seeds = len(values)
         mean = float(values.mean())
-        if num_seeds < 2:
+        if num_seeds < 2 or num_images < 2:
             low = high = p_value = None
         else:
             error = values.mean(axis=1).std(ddof=1) / np.sqrt(num_seeds)
@@ -159,8 +159,6 @@ def _resampled_means(profiles: Array, generator: np.random.Generator) -> Array:
 def _share_of_images(values: Array) -> float:
     """How much of the spread between the pictures' means is theirs, and no mere interaction."""
     num_seeds, num_images = values.shape
-    if num_images < 2:
-        return 0.0
     of_seed, of_image = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
     rest = values - of_seed - of_image + values.mean()
     between = num_seeds * of_image.var(ddof=1)

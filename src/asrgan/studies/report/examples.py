@@ -1,5 +1,6 @@
 """Pictures for the page: crops of every recipe, and where their attention looks."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asrgan.data import Benchmark, BenchmarkImage, OriginalImage, Originals
+from asrgan.errors import UserError
 from asrgan.imaging import bicubic_upscale, to_array, to_tensor
 from asrgan.inference import Upscaler
 from asrgan.metrics import METRICS, psnr_y, ssim_y
 from asrgan.models import FlexibleSelfAttention, SRGANGenerator, load_generator
 from asrgan.studies.figures import Picture, highest_crops
 from asrgan.studies.report.results import ImageKey, Run, StudyResults
+
+log = logging.getLogger(__name__)
 
 _OVERVIEW_PX = 320  # long side of the picture that shows where a crop is
 _NUM_QUERIES = 14  # along the long side, for the attention explorer
@@ -139,7 +143,7 @@ def make_examples(
 
     Args:
         results: of the study.
-        benchmarks: by name; pictures of others are left out.
+        benchmarks: by name; pictures of others, and what is gone or damaged, are left out.
         count: pictures, at most.
         num_explored: of these, how many have attention maps.
         crop_size_px: side of a crop of the result, a multiple of the scale.
@@ -156,7 +160,11 @@ def make_examples(
     compared = [model for model in results.models("variant") if model in files]
     examples: list[CropExample] = []
     for key in keys:  # whole results are held of one picture at a time
-        image = _open_image(benchmarks[key[0]], key[1])
+        try:
+            image = _open_image(benchmarks[key[0]], key[1])
+        except UserError as error:
+            log.warning("Without pictures: %s", error)
+            continue
         enlarged: dict[str, Picture] = {}
         for model, upscaler in upscalers.items():
             enlarged[model] = to_array(upscaler.upscale(image.lr_image))
@@ -182,6 +190,8 @@ def make_examples(
 
 
 def _open_image(benchmark: Benchmark | Originals, name: str) -> BenchmarkImage | OriginalImage:
+    if name not in benchmark.names:
+        raise UserError(f"{benchmark.name} has no picture {name} any more.")
     return benchmark[benchmark.names.index(name)]
 
 

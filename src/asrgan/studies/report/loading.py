@@ -33,7 +33,7 @@ def load_results(folder: StudyFolder) -> StudyResults:
         difference=study.difference,
         scale=study.scale,
         seeds=study.seeds,
-        runs=[_run(cell, plan) for cell, plan in cells],
+        runs=[_run(cell, plan, benchmarks=list(study.benchmarks)) for cell, plan in cells],
         protocol=_protocol(cells),
         provenance=_provenance(folder, cells),
     )
@@ -57,7 +57,7 @@ def open_benchmarks(folder: StudyFolder) -> tuple[dict[str, Benchmark | Original
     return benchmarks, faults
 
 
-def _run(cell: CellFolder, plan: CellPlan) -> Run:
+def _run(cell: CellFolder, plan: CellPlan, *, benchmarks: Sequence[str]) -> Run:
     status, state = cell.status(), cell.state()
     weights, metrics = cell.folder / GENERATOR, cell.folder / "metrics.csv"
     generator = weights if state.trained is not None and weights.is_file() else None
@@ -68,7 +68,7 @@ def _run(cell: CellFolder, plan: CellPlan) -> Run:
         seed=plan.seed,
         status=status,
         reason=state.failure if status == "failed" else None,
-        scores=_scores(cell) if status == "finished" else None,
+        scores=_scores(cell, benchmarks) if status == "finished" else None,
         metrics_path=metrics if metrics.is_file() else None,
         generator=generator,
         run_id=_run_id(cell),
@@ -83,9 +83,12 @@ def _run_id(cell: CellFolder) -> str | None:
         return None
 
 
-def _scores(cell: CellFolder) -> ImageScores:
+def _scores(cell: CellFolder, benchmarks: Sequence[str]) -> ImageScores:
+    """Its rows, the benchmarks in the study's order, which may be another than the cell's."""
     cell.check_files()
     rows = read_rows(cell.folder / "evaluation" / "per_image.csv")
+    places = {name: place for place, name in enumerate(benchmarks)}
+    rows = sorted(rows, key=lambda row: places.get(row["benchmark"], len(places)))
     metrics = [name for name in METRICS if rows and name in rows[0]]
     return ImageScores(
         images=[(row["benchmark"], row["image"]) for row in rows],

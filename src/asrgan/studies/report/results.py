@@ -86,8 +86,8 @@ class StudyResults:
         provenance: facts about code, packages, dates, for the page's end.
 
     Raises:
-        UserError: an unknown metric, a baseline without runs, or tables of different pictures or
-            metrics.
+        UserError: an unknown metric, a baseline without runs, tables of different pictures, or gaps
+            in the study's own metric.
     """
 
     name: str
@@ -107,9 +107,11 @@ class StudyResults:
         if self.baseline not in self.models("variant"):
             known = ", ".join(self.models("variant")) or "there are none"
             raise UserError(f"`baseline` (={self.baseline}) must be one of the variants: {known}.")
-        scored = [run for run in self.runs if run.scores is not None]
-        for run in scored[1:]:
-            _check_equal(scored[0], run)
+        scored = list(self._scored.items())
+        for other in scored[1:]:
+            _check_equal(scored[0], other)
+        if self.metric in self.gaps:
+            raise UserError(f"`metric` (={self.metric}) is incomplete: {self.gaps[self.metric]}.")
         if scored and self.metric not in self.metrics:
             raise UserError(
                 f"`metric` (={self.metric}) has no value in the tables, which have"
@@ -129,20 +131,38 @@ class StudyResults:
     @cached_property
     def images(self) -> Sequence[ImageKey]:
         """Every picture, once."""
-        return next((run.scores.images for run in self.runs if run.scores is not None), ())
+        return next((scores.images for scores in self._scored.values()), ())
 
     @cached_property
     def metrics(self) -> Sequence[str]:
-        """Metrics with at least one value, in the order of `METRICS`."""
-        scores = next((run.scores for run in self.runs if run.scores is not None), None)
-        if scores is None:
+        """Metrics with values of the same pictures in all runs, in the order of `METRICS`."""
+        if not self._scored:
             return ()
-        columns = list(scores.metrics)
-        return [
-            name
-            for name in METRICS
-            if name in columns and not np.isnan(scores.values[:, columns.index(name)]).all()
-        ]
+        scores = next(iter(self._scored.values()))
+        complete = [name for name in METRICS if name not in self.gaps]
+        return [name for name in complete if not np.isnan(_column(scores, name)).all()]
+
+    @cached_property
+    def gaps(self) -> Mapping[str, str]:
+        """Metric -> where a run lacks a value that others have, for those that are left out."""
+        found: dict[str, str] = {}
+        for name in METRICS if self._scored else ():
+            columns = [_column(scores, name) for scores in self._scored.values()]
+            is_missing = np.isnan(np.stack(columns))
+            is_gap = is_missing.any(axis=0) & ~is_missing.all(axis=0)
+            if is_gap.any():
+                place = int(is_gap.argmax())
+                path = list(self._scored)[int(is_missing[:, place].argmax())]
+                found[name] = (
+                    f"{path} has no value for {'/'.join(self.images[place])}; remove"
+                    f" {path}/evaluation to score it again"
+                )
+        return found
+
+    @cached_property
+    def _scored(self) -> Mapping[str, ImageScores]:
+        """Path -> scores, of those runs that have some."""
+        return {run.path: run.scores for run in self.runs if run.scores is not None}
 
     @cached_property
     def benchmarks(self) -> Sequence[str]:
@@ -161,47 +181,34 @@ class StudyResults:
     def values(self, model: str, metric: str) -> dict[int | None, NDArray[np.float64]]:
         """Seed -> one value for each of `images`, of the runs that are finished."""
         return {
-            run.seed: run.scores.values[:, list(run.scores.metrics).index(metric)]
+            run.seed: _column(run.scores, metric)
             for run in self.runs_of(model)
             if run.scores is not None
         }
 
 
-def _check_equal(first: Run, other: Run) -> None:
-    """Two runs must have values of the same metrics on the same pictures."""
-    assert first.scores is not None
-    assert other.scores is not None
-    one, two = first.scores, other.scores
-    if list(one.images) != list(two.images):
-        for run, missing in (
-            (first, [key for key in two.images if key not in set(one.images)]),
-            (other, [key for key in one.images if key not in set(two.images)]),
-        ):
-            if missing:
-                shown = ", ".join("/".join(key) for key in missing[:_MAX_SHOWN])
-                more = len(missing) - _MAX_SHOWN
-                raise _unlike(
-                    first, other, f"{run.path} lacks {shown}{f' and {more} more' * (more > 0)}"
-                )
-        raise _unlike(first, other, "a picture stands in one of them twice, or in another order")
-    if list(one.metrics) != list(two.metrics):
-        for run, missing in (
-            (first, [name for name in two.metrics if name not in one.metrics]),
-            (other, [name for name in one.metrics if name not in two.metrics]),
-        ):
-            if missing:
-                raise _unlike(first, other, f"{run.path} lacks the column {missing[0]}")
-        raise _unlike(first, other, "their columns stand in another order")
-    is_different = np.isnan(one.values) != np.isnan(two.values)
-    if is_different.any():
-        row, column = (int(i) for i in np.argwhere(is_different)[0])
-        run = first if np.isnan(one.values[row, column]) else other
-        place = f"{one.metrics[column]} of {'/'.join(one.images[row])}"
-        raise _unlike(first, other, f"{run.path} has no value for {place}")
-
-
-def _unlike(first: Run, other: Run, reason: str) -> UserError:
-    return UserError(
-        f"the tables of {first.path} and {other.path} do not match: {reason}; evaluate both on the"
-        " same pictures with the same metrics."
+def _check_equal(first: tuple[str, ImageScores], other: tuple[str, ImageScores]) -> None:
+    """Two runs, path and scores, must have values of the same pictures."""
+    one, two = first[1].images, other[1].images
+    if list(one) == list(two):
+        return
+    reason = "a picture stands in one of them twice, or in another order"
+    for path, missing in (
+        (first[0], [key for key in two if key not in set(one)]),
+        (other[0], [key for key in one if key not in set(two)]),
+    ):
+        if missing:
+            shown = ", ".join("/".join(key) for key in missing[:_MAX_SHOWN])
+            more = len(missing) - _MAX_SHOWN
+            reason = f"{path} lacks {shown}{f' and {more} more' * (more > 0)}"
+            break
+    raise UserError(
+        f"the tables of {first[0]} and {other[0]} do not match: {reason}; evaluate both on the same"
+        " pictures."
     )
+
+
+def _column(scores: ImageScores, metric: str) -> NDArray[np.float64]:
+    if metric not in scores.metrics:
+        return np.full(len(scores.images), np.nan)
+    return scores.values[:, list(scores.metrics).index(metric)]

@@ -1,5 +1,6 @@
 """What a study says about each variant, in numbers and in words."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,7 @@ from asrgan.studies.report.results import ALL, StudyResults
 
 CONFIDENCE = 0.95
 
-Finding = Literal["better", "worse", "equal", "unclear", "too few seeds", "no runs"]
+Finding = Literal["better", "worse", "equal", "unclear", "too few runs", "no runs"]
 _MAX_TOLD = 3  # variants in the one sentence
 MINUS = "−"
 _FEW_SEEDS = 3  # fewer leave an interval that hardly anything could leave
@@ -139,11 +140,11 @@ def judge(
     A variant is better or worse where the adjusted p-value shows a difference and it is at least
     ``smallest``; equal where the whole interval is smaller than that. A difference that is shown
     but may be too small to matter is told as what it is. Where two seeds show nothing, they are
-    too few.
+    too few; one picture always is.
 
     Args:
         effect: variant less baseline; None: no runs to compare.
-        adjusted_p: of the effect; None: one seed.
+        adjusted_p: of the effect; None: one seed, or one picture.
         metric: of the effect.
         smallest: difference that matters, in the metric's unit; 0: any.
         num_compared: how many variants the p-value is adjusted for.
@@ -152,7 +153,8 @@ def judge(
         return "no runs", "no finished runs to compare"
     change = signed(effect.mean, metric)
     if effect.low is None or effect.high is None or adjusted_p is None:
-        return "too few seeds", f"too few seeds to tell ({change}, one seed)"
+        few = "seeds" if effect.num_seeds < 2 else "pictures"
+        return "too few runs", f"too few {few} to tell ({change}, one {few[:-1]})"
     change += f" {interval(effect.low, effect.high, metric)}"
     is_small = max(abs(effect.low), abs(effect.high)) < smallest
     limit = number(smallest, metric)
@@ -168,7 +170,7 @@ def judge(
     if is_small:
         return "equal", f"no difference that matters ({change}, within ±{limit})"
     if effect.num_seeds < _FEW_SEEDS:
-        return "too few seeds", f"too few seeds to tell ({change}, {effect.num_seeds} seeds)"
+        return "too few runs", f"too few seeds to tell ({change}, {effect.num_seeds} seeds)"
     among = f" among {num_compared} variants" if effect.low * effect.high > 0 else ""
     return "unclear", f"no difference shown{among} ({change})"
 
@@ -217,14 +219,19 @@ def headline(comparisons: Sequence[Comparison], results: StudyResults) -> str:
             f"{c.variant} is {c.text}" if c.is_shown else f"for {c.variant}, {c.text}" for c in own
         ]
         return f"Compared with {results.baseline}, {'; '.join(clauses)}."
-    counts = {
-        f"{{}} better than {results.baseline}": "better",
-        "{} worse": "worse",
-        "{} without a difference that matters": "equal",
-        "{} without a difference shown": "unclear",
-        "{} with too few seeds to tell": "too few seeds",
-        "{} without finished runs": "no runs",
+    findings = {
+        "better": "better",
+        "worse": "worse",
+        "equal": "without a difference that matters",
+        "unclear": "without a difference shown",
+        "too few runs": "with too few seeds or pictures to tell",
+        "no runs": "without finished runs",
     }
-    numbers = {text: sum(c.finding == finding for c in own) for text, finding in counts.items()}
-    told = ", ".join(text.format(count) for text, count in numbers.items() if count)
-    return f"Of {len(own)} variants, {told}."
+    texts = [
+        "with a difference that may be too small to matter"
+        if c.finding == "unclear" and c.is_shown
+        else findings[c.finding]
+        for c in own
+    ]
+    told = ", ".join(f"{count} {text}" for text, count in Counter(texts).most_common())
+    return f"Of {len(own)} variants compared with {results.baseline}, {told}."
