@@ -68,8 +68,8 @@ def test_the_configuration_is_shown_without_running(
             "`data.tarin` is no key of `asrgan train`; did you mean data.train",
         ),
         (
-            ["train", "experiment=srgan_x4", "loss.perceptual.layers={conv5_4: 1.0}"],
-            "use +loss.perceptual.layers={conv5_4: 1.0}",
+            ["train", "discriminator=vgg", "discriminator={stride: 2}"],
+            "use +discriminator={stride: 2}",
         ),
         (
             ["train", "experiment=asrgan_x4", "generator.attention={after: trunk}"],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from asrgan.configuration import (
@@ -20,6 +21,7 @@ from asrgan.configuration import (
     run_verb,
 )
 from asrgan.errors import UserError
+from asrgan.models import UNetDiscriminator, VGGDiscriminator
 
 EXPERIMENTS = sorted(path.stem for path in (configuration_folder() / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (configuration_folder() / "recipe").glob("*.yaml"))
@@ -162,6 +164,32 @@ def test_a_value_keeps_the_type_of_the_default(override: str, message: str):
 )
 def test_a_number_for_another_is_no_mistake(override: str):
     compose("train", ["data.train=x", "size=small", override])
+
+
+@pytest.mark.parametrize("size", ["full", "small"])
+@pytest.mark.parametrize("experiment", ["srgan_x4", "asrgan_x4"])
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        (["discriminator=vgg"], VGGDiscriminator),
+        (["discriminator=unet"], UNetDiscriminator),
+        (["discriminator=none", "loss/adversarial=none"], type(None)),
+    ],
+    ids=["vgg", "unet", "none"],
+)
+def test_a_choice_stands_whatever_an_experiment_sets_in_it(
+    experiment: str, size: str, choices: list[str], expected: type
+):
+    words = [f"experiment={experiment}", f"size={size}", "data.train=x", *choices]
+    config = compose("train", words)
+    assert isinstance(instantiate(config["discriminator"], _convert_="all"), expected)
+    assert (config["loss"]["adversarial"] is None) == (expected is type(None))
+
+
+def test_a_setting_of_what_is_left_out_is_refused():
+    words = ["experiment=srgan_x4", "discriminator=none", "discriminator.num_features=8"]
+    with pytest.raises(UserError, match=r"`discriminator` \(=none\) has no settings"):
+        compose("train", ["data.train=x", "size=small", *words])
 
 
 def test_an_override_may_remove_a_key():

@@ -15,8 +15,10 @@ from omegaconf import OmegaConf
 from asrgan import evaluate
 from asrgan.configuration import compose
 from asrgan.data import Benchmark
+from asrgan.engine.processes import Processes
 from asrgan.errors import DivergedError, RequirementsMissedError, UserError
 from asrgan.imaging import bicubic_upscale, read_image, to_array, write_image
+from asrgan.metrics import Protocol
 from asrgan.models import SRGANGenerator, save_generator
 from small_networks import small_generator
 
@@ -385,6 +387,14 @@ def test_a_gallery_is_drawn_for_each_benchmark(
             f"benchmarks=[{photographs}/Val]",
             "gallery={metrics: [psnr_y_db], num_crops: 1, crop_size_px: 60}",
         )
+
+
+def test_processes_that_measure_different_things_are_refused(monkeypatch: pytest.MonkeyPatch):
+    protocol = Protocol(scale=4, metrics=["psnr_y_db"])
+    processes = Processes(rank=1, local_rank=1, count=2)
+    monkeypatch.setattr(Processes, "from_first", lambda *_: ("psnr_y_db", "lpips_alex"))
+    with pytest.raises(UserError, match=r"process 1 and the first .* metrics \(lpips_alex\): wei"):
+        evaluate._check_same_metrics(protocol, processes)
 
 
 def test_two_processes_share_the_pictures_and_write_what_one_writes(

@@ -66,7 +66,7 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
         sys.argv = [command, verb, *repeated, f"output_dir={quoted(output_dir)}"]
         is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
         try:
-            _check_types(config)
+            _settle(config)
             OmegaConf.resolve(config)  # while ${hydra:...} can still be read
             task(config, output_dir)
         except Exception as error:
@@ -116,7 +116,7 @@ def compose(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
         hydra.errors.HydraException: an override is wrong.
     """
     with _composed(verb, overrides) as config:
-        _check_types(config)
+        _settle(config)
         return _plain(config)
 
 
@@ -129,7 +129,7 @@ def compose_seeds(overrides: Sequence[str], seeds: Sequence[int]) -> list[dict[s
     """
     plain: list[dict[str, Any]] = []
     with _composed("train", overrides) as config:
-        _check_types(config)
+        _settle(config)
         for seed in seeds:
             config.seed = seed
             plain.append(_plain(config))
@@ -161,6 +161,24 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     keys = [str(key) for key in config if key != "hydra"]
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
     return cast("dict[str, Any]", plain)
+
+
+def _settle(config: DictConfig) -> None:
+    """Has the last word on a composed configuration: its types, and what it is to be without.
+
+    Raises:
+        UserError: names the key.
+    """
+    current = HydraConfig.get()
+    given = [word.lstrip("+~").partition("=")[0] for word in current.overrides.task]
+    for group, choice in current.runtime.choices.items():
+        part = group.replace("/", ".")
+        if choice == "none" and not part.startswith("hydra."):
+            # An experiment may have set something in it nevertheless.
+            if any(key.startswith(f"{part}.") for key in given):
+                raise UserError(f"`{group}` (=none) has no settings; choose another one for these.")
+            OmegaConf.update(config, part, None, merge=False)
+    _check_types(config)
 
 
 def _check_types(config: DictConfig) -> None:

@@ -97,6 +97,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
             niqe=config.niqe,
             feature_network=instantiate(config.feature_network),
         ).to(device)
+        _check_same_metrics(protocol, processes)
         benchmarks = open_benchmarks(
             as_texts(config.benchmarks),
             scale=config.scale,
@@ -350,6 +351,16 @@ def _sign_off(
         raise RequirementsMissedError(f"`require` is missed: {'; '.join(misses)}.")
     if requirements:
         log.info("`require` is met by every model on every benchmark.")
+
+
+def _check_same_metrics(protocol: Protocol, processes: Processes) -> None:
+    first = processes.from_first(protocol.metrics)
+    if protocol.metrics != first:
+        unlike = ", ".join(sorted(set(first).symmetric_difference(protocol.metrics)))
+        raise UserError(
+            f"process {processes.rank} and the first one cannot compute the same metrics"
+            f" ({unlike}): weights are missing for one of them."
+        )
 
 
 def _device(name: str, processes: Processes) -> torch.device:

@@ -163,7 +163,8 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
             module.compile_networks(config.trainer.compile)
         origin = {**describe_run(), "training_data": data.fingerprint}
         start = str(last) if is_resumed else None
-        agreement = {**flatten(config), **_code_of(origin), "start": start}
+        measured = {"trainer.metrics": list(protocol.metrics)}  # without those that lack weights
+        agreement = {**flatten(config), **measured, **_code_of(origin), "start": start}
         with _claimed(output_dir, launch, start), launch.started() as children:
             run_id = _describe(config, output_dir, origin, is_resumed=is_resumed)
             watch = Watch(agreement, children=children)

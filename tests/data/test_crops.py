@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from asrgan.data import Crops, IterationBatches, Photographs
+from asrgan.errors import UserError
 from asrgan.imaging import write_image
 
 NUM_PHOTOGRAPHS = 5
@@ -123,6 +124,23 @@ def test_transforms_draw_independently_of_each_other(tmp_path: Path) -> None:
     assert len(counts) == 4
     # 200 expected with a standard deviation of 12; the seed is fixed.
     assert 150 < min(counts.values()) <= max(counts.values()) < 250
+
+
+@pytest.mark.parametrize(
+    ("transform", "result"),
+    [
+        (albumentations.ToFloat(p=0.1), r"float32 \(8, 8, 3\)"),
+        (albumentations.Resize(4, 4), r"uint8 \(4, 4, 3\)"),
+        (albumentations.RandomCrop(8, 4, p=0.1), r"uint8 \(8, 4, 3\)"),
+    ],
+    ids=["float", "smaller", "narrower"],
+)
+def test_an_augmentation_that_changes_size_or_type_is_refused(
+    folder: Path, transform: albumentations.BasicTransform, result: str
+) -> None:
+    photographs = Photographs(folder, minimum_size_px=8, cache_mib=1)
+    with pytest.raises(UserError, match=rf"which makes uint8 \(8, 8, 3\) into {result}; leave"):
+        Crops(photographs, crop_size_px=8, seed=1, augmentation=[transform])
 
 
 def test_all_workers_together_report_a_damaged_photograph_once(folder: Path) -> None:

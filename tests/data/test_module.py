@@ -244,6 +244,28 @@ def test_two_benchmarks_of_one_name_are_refused(
         make_data(validation=[tmp_path / "ValA", tmp_path / "other" / "ValA"])
 
 
+def test_a_damaged_picture_of_validation_is_told_before_the_first_batch(
+    make_data: Callable[..., PhotographData], tmp_path: Path
+) -> None:
+    path = tmp_path / "ValA" / "1.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"1\.png cannot be read"):
+        make_data().setup("validate")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [("train", "train"), (".", "ValA"), ("ValA", "."), ("link", "ValA")],
+)
+def test_nothing_is_trained_on_what_it_is_judged_by(
+    make_data: Callable[..., PhotographData], tmp_path: Path, train: str, validation: str
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "ValA")
+    data = make_data(train=tmp_path / train, validation=tmp_path / validation)
+    with pytest.raises(UserError, match=r"must lie outside of each other, or it is trained on"):
+        data.setup("fit")
+
+
 def test_a_crop_larger_than_the_photographs_is_refused(
     make_data: Callable[..., PhotographData],
 ) -> None:

@@ -20,8 +20,7 @@ OVERRIDES = (
     "size=small",
     "loss/perceptual=vgg19",
     "loss.perceptual.network.weights=untrained",
-    "~loss.perceptual.layers.relu5_4",
-    "+loss.perceptual.layers.relu3_4=1.0",
+    "loss.perceptual.layers=[relu3_4]",
     "generator.num_blocks=2",
     "data.train=null",
     "data.validation=null",
@@ -67,7 +66,7 @@ def build(module_class: Any, *overrides: str, precision: str = "bf16-mixed") -> 
     [
         ((), "bf16-mixed"),
         (("trainer.recompute=true",), "bf16-mixed"),
-        (("optimizer.accumulate=2", "discriminator=unet", "~discriminator.norm"), "32-true"),
+        (("optimizer.accumulate=2", "discriminator=unet"), "32-true"),
     ],
     ids=["plain", "recomputed", "accumulated"],
 )

@@ -317,7 +317,7 @@ def test_a_frozen_network_is_in_no_optimizer_and_no_checkpoint(
     features = FrozenFeatures()
     frozen = parameters_of(features)
     perceptual = PerceptualLoss(
-        features, weight=1.0, layers={"conv": 1.0}, feature_scale=1.0, distance="l2"
+        features, weight=1.0, layers=["conv"], factors=None, feature_scale=1.0, distance="l2"
     )
     module = make_module(content_losses={"pixel": L1Loss(weight=1.0), "perceptual": perceptual})
     trainer = fit(module, iterations=1)

@@ -30,7 +30,8 @@ def make_loss(**changes: object) -> PerceptualLoss:
     arguments: dict[str, object] = {
         "network": DoublingNetwork(),
         "weight": 9.0,
-        "layers": {"double": 0.5, "sum": 2.0},
+        "layers": ["double", "sum"],
+        "factors": [0.5, 2.0],
         "feature_scale": 0.25,
         "distance": "l2",
     }
@@ -50,8 +51,8 @@ def test_the_absolute_distance_equals_a_hand_calculation():
 
 
 def test_the_paper_s_feature_scale_is_six_thousandths_of_the_squared_error():
-    paper = make_loss(layers={"double": 1.0}, feature_scale=1 / 12.75)(SR, HR)
-    plain = make_loss(layers={"double": 1.0}, feature_scale=1.0)(SR, HR)
+    paper = make_loss(layers=["double"], factors=None, feature_scale=1 / 12.75)(SR, HR)
+    plain = make_loss(layers=["double"], factors=None, feature_scale=1.0)(SR, HR)
     assert (paper / plain).item() == pytest.approx(0.006, rel=0.03)
 
 
@@ -67,7 +68,7 @@ def test_the_gradient_reaches_the_generated_picture_alone():
 
 def test_the_network_is_asked_for_the_named_layers_only():
     network = DoublingNetwork()
-    make_loss(network=network, layers={"sum": 1.0})(SR, HR)
+    make_loss(network=network, layers=["sum"], factors=[1.0])(SR, HR)
     assert [layers for layers, _ in network.calls] == [{"sum"}, {"sum"}]
 
 
@@ -96,9 +97,15 @@ def test_features_in_bfloat16_are_compared_in_float32():
     assert value.dtype == torch.float32
 
 
-def test_no_layers_are_a_user_s_mistake():
-    with pytest.raises(UserError, match=r"`layers`.* must name at least one layer"):
-        make_loss(layers={})
+@pytest.mark.parametrize("layers", [[], "double", ["sum", "sum"]])
+def test_layers_are_a_list_of_different_ones(layers: object):
+    with pytest.raises(UserError, match=r"`layers` .* must be a list of different layers"):
+        make_loss(layers=layers)
+
+
+def test_each_layer_has_a_factor():
+    with pytest.raises(UserError, match=r"`factors` \(=\[1\.0\]\) .* its layers \(double, sum\)"):
+        make_loss(factors=[1.0])
 
 
 def test_an_unknown_distance_is_a_user_s_mistake():
@@ -109,7 +116,7 @@ def test_an_unknown_distance_is_a_user_s_mistake():
 def test_autocast_gets_its_weights_converted_once_and_the_same_values():
     torch.manual_seed(0)
     plain = ConvolutionNetwork()
-    loss = make_loss(network=plain, layers={"features": 1.0})
+    loss = make_loss(network=plain, layers=["features"], factors=None)
     sr_image = SR.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         value = loss(sr_image, HR)

@@ -85,6 +85,15 @@ def test_a_row_holds_every_metric_of_its_image_in_the_order_of_the_tables(pristi
         assert list(values.values()) == pytest.approx(expected.tolist(), rel=1e-6)
 
 
+@pytest.mark.usefixtures("cache")
+def test_mixed_precision_changes_no_value(pristine_file: Path):
+    names = [*WITHOUT_HR, *WITH_HR]
+    protocol = Protocol(scale=4, metrics=names, niqe=pristine_file)
+    expected = protocol(SR, hr_image=HR, lr_image=LR)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert protocol(SR, hr_image=HR, lr_image=LR) == expected
+
+
 def test_only_what_is_asked_for_is_computed():
     protocol = Protocol(scale=4, metrics=["ssim_y"])
     assert protocol(SR, hr_image=HR, lr_image=LR) == [

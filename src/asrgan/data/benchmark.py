@@ -145,6 +145,7 @@ class Benchmark(Dataset[BenchmarkImage]):
         except UnreadableImageError as error:
             return str(error)
         scored_px = min(hr_height, hr_width, self._crop_size_px or hr_height)
+        scored_px = scored_px // self._scale * self._scale
         if scored_px < self._minimum_size_px:
             return (
                 f"{hr_path} ({hr_width}x{hr_height}) leaves {scored_px} px to score,"

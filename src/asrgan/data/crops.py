@@ -1,5 +1,6 @@
 """Training crops, each a function of seed and sample number alone."""
 
+import copy
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from asrgan.data.sources import ImageSource
+from asrgan.errors import UserError
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import asks the network for newer versions
 import albumentations
@@ -29,7 +31,10 @@ class Crops(Dataset[Tensor]):
         source: of the images that crops are taken from.
         crop_size_px: height and width of a crop, in HR pixels.
         seed: another seed gives other crops.
-        augmentation: albumentations' transforms of the crop, which keep its size.
+        augmentation: albumentations' transforms of the crop, which keep its size and type.
+
+    Raises:
+        UserError: an augmentation that does not.
     """
 
     def __init__(
@@ -40,6 +45,8 @@ class Crops(Dataset[Tensor]):
         seed: int,
         augmentation: Sequence[albumentations.BasicTransform] = (),
     ) -> None:
+        for transform in augmentation:
+            _check_keeps(transform, crop_size_px)
         self._source = source
         self._seed = seed
         random_crop = albumentations.RandomCrop(height=crop_size_px, width=crop_size_px)
@@ -60,6 +67,18 @@ class Crops(Dataset[Tensor]):
         self._transform.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         crop = self._transform(image=image)["image"]
         return torch.from_numpy(crop.transpose(2, 0, 1).copy())
+
+
+def _check_keeps(transform: albumentations.BasicTransform, crop_size_px: int) -> None:
+    always = copy.deepcopy(transform)
+    always.p = 1.0
+    crop = np.zeros((crop_size_px, crop_size_px, 3), np.uint8)
+    made = always(image=crop)["image"]
+    if (made.shape, made.dtype) != (crop.shape, crop.dtype):
+        raise UserError(
+            f"`data.augmentation` has {type(transform).__name__}, which makes uint8 {crop.shape}"
+            f" into {made.dtype} {made.shape}; leave out what changes size or type."
+        )
 
 
 def sample_numbers(*, iteration: int, batch_size: int, rank: int, world_size: int) -> range:

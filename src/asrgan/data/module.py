@@ -119,7 +119,11 @@ class PhotographData(LightningDataModule):
         self._benchmarks: list[Benchmark] | None = None
 
     def setup(self, stage: str) -> None:
-        """Finds the images; decodes the photographs if they fit into the cache."""
+        """Finds the images; decodes the photographs if they fit into the cache.
+
+        Raises:
+            UserError: a folder or a picture of validation that cannot be used, or is trained on.
+        """
         if self._benchmarks is None:
             self._benchmarks = [
                 Benchmark(
@@ -134,6 +138,8 @@ class PhotographData(LightningDataModule):
             for benchmark in self._benchmarks:
                 for fault in benchmark.left_out.values():
                     raise UserError(fault)  # curves over other pictures could not be compared
+                for index in range(len(benchmark)):
+                    _ = benchmark[index]  # a damaged file is told now, not after hours
         if stage == "fit" and self._crops is None:
             if self._train is None:
                 raise UserError(
@@ -148,6 +154,7 @@ class PhotographData(LightningDataModule):
                 stream_cache_dir=self._stream_cache_dir,
                 stream_cache_mib=self._stream_cache_mib,
             )
+            self._check_apart()
             self.fingerprint = source.fingerprint
             self._crops = Crops(
                 source,
@@ -155,6 +162,17 @@ class PhotographData(LightningDataModule):
                 seed=self._seed,
                 augmentation=self._augmentation,
             )
+
+    def _check_apart(self) -> None:
+        """No validation on what is trained on."""
+        train = Path(str(self._train)).resolve()
+        for folder in self._validation_folders:
+            validation = folder.resolve()
+            if validation.is_relative_to(train) or train.is_relative_to(validation):
+                raise UserError(
+                    f"`data.train` (={self._train}) and `data.validation` (={folder}) must lie"
+                    " outside of each other, or it is trained on what it is judged by."
+                )
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """The batches from the module's ``iteration`` on."""

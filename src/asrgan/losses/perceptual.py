@@ -1,7 +1,7 @@
 """A loss that compares pictures by what a frozen network sees in them."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
 import torch
@@ -24,12 +24,14 @@ class PerceptualLoss(ContentLoss):
         network: frozen; takes pictures (N, 3, H, W) in [0, 1] and layer names, and returns feature
             maps (N, C, h, w) by name.
         weight: factor of this loss in the generator's total.
-        layers: layer name -> factor of its distance.
+        layers: whose features are compared.
+        factors: of their distances, one for each layer; None: 1 for each.
         feature_scale: multiplies the features before they are compared; Ledig et al. take 1/12.75.
         distance: "l2" as Ledig et al. 2017, "l1" as Wang et al. 2018 (ESRGAN).
 
     Raises:
-        UserError: ``layers`` is empty, or ``distance`` is neither of the two.
+        UserError: ``layers`` is empty or names one twice, ``factors`` are not as many, or
+            ``distance`` is neither of the two.
 
     Source: Ledig et al. 2017, eq. 5 and section 3.2.
     """
@@ -39,21 +41,27 @@ class PerceptualLoss(ContentLoss):
         network: nn.Module,
         *,
         weight: float,
-        layers: Mapping[str, float],
+        layers: Sequence[str],
+        factors: Sequence[float] | None,
         feature_scale: float,
         distance: Literal["l1", "l2"],
     ) -> None:
         super().__init__(weight=weight)
-        if not layers:
+        if isinstance(layers, str) or not layers or len(set(layers)) < len(layers):
             raise UserError(
-                "`layers` of the perceptual loss must name at least one layer, got none; "
-                "try {conv5_4: 1.0}."
+                f"`layers` (={layers}) of the perceptual loss must be a list of different layers;"
+                " try [conv5_4]."
+            )
+        if factors is not None and len(factors) != len(layers):
+            raise UserError(
+                f"`factors` (={factors}) of the perceptual loss must be one for each of its layers"
+                f" ({', '.join(layers)})."
             )
         if distance not in _DISTANCES:
             raise UserError(
                 f"`distance` (={distance!r}) of the perceptual loss must be 'l1' or 'l2'."
             )
-        self.layers = dict(layers)
+        self.layers = dict(zip(layers, factors or [1.0] * len(layers), strict=True))
         self.feature_scale = feature_scale
         self._distance = _DISTANCES[distance]
         self._outside_the_tree = (network,)  # a plain attribute would register it as a submodule

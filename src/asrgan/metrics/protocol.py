@@ -206,18 +206,19 @@ class Protocol:
             ValueError: shapes do not fit together.
             UserError: a picture is smaller than `minimum_size_px`.
         """
-        return [
-            {
-                name: self._score(
-                    name,
-                    sr_image[i : i + 1],
-                    None if hr_image is None else hr_image[i : i + 1],
-                    lr_image[i : i + 1],
-                )
-                for name in self.metrics
-            }
-            for i in range(len(sr_image))
-        ]
+        with torch.autocast(sr_image.device.type, enabled=False):  # values are float32's
+            return [
+                {
+                    name: self._score(
+                        name,
+                        sr_image[i : i + 1],
+                        None if hr_image is None else hr_image[i : i + 1],
+                        lr_image[i : i + 1],
+                    )
+                    for name in self.metrics
+                }
+                for i in range(len(sr_image))
+            ]
 
     def _score(
         self, name: str, sr_image: Tensor, hr_image: Tensor | None, lr_image: Tensor

@@ -288,14 +288,16 @@ class RandomNoise:
         self._grey_probability = grey_probability
 
     def __call__(self, image: Tensor, generator: Generator) -> Tensor:
-        """Adds noise to one picture (1, 3, H, W), unclamped."""
+        """Adds noise to one picture (1, 3, H, W) in [0, 1], and clips it, as the authors do."""
         is_gaussian = generator.random() < self._gaussian_probability
         is_grey = bool(generator.random() < self._grey_probability)
         if is_gaussian:
             sigma = draw_within(self._gaussian_sigma, generator)
-            return add_gaussian_noise(image, generator, sigma=sigma, is_grey=is_grey)
-        scale = draw_within(self._poisson_scale, generator)
-        return add_poisson_noise(image, generator, scale=scale, is_grey=is_grey)
+            noisy = add_gaussian_noise(image, generator, sigma=sigma, is_grey=is_grey)
+        else:
+            scale = draw_within(self._poisson_scale, generator)
+            noisy = add_poisson_noise(image, generator, scale=scale, is_grey=is_grey)
+        return noisy.clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
