@@ -1,6 +1,7 @@
 """`asrgan train -m hydra/sweeper=optuna`, with networks that are trained in a moment."""
 
 import csv
+import errno
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -224,6 +225,22 @@ def test_a_storage_that_cannot_be_read_is_one_line(asrgan: Callable[..., Any], t
 def test_nobody_else_reads_where_the_storage_is(tmp_path: Path):
     write_place(tmp_path, storage="mysql://me:secret@db/search", name="search")
     assert (tmp_path / "search.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_full_disk_leaves_the_place_of_the_storage_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_place(tmp_path, storage=None, name="search")
+    earlier = (tmp_path / "search.json").read_bytes()
+
+    def fill(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text[:5].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(OSError, match=r"No space left on device.*search\.json"):
+        write_place(tmp_path, storage=None, name="another")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"search.json": earlier}
 
 
 def test_a_folder_belongs_to_one_search(search: Search, tmp_path: Path):

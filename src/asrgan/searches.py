@@ -125,10 +125,10 @@ def write_place(folder: Path, *, storage: str | None, name: str) -> None:
 
 
 def write_private(path: Path, content: Mapping[str, object]) -> None:
-    """Writes JSON that nobody else may read, since a URL may have a password."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """Writes JSON that nobody else may read: a URL may have a password. See `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def load_search(folder: Path) -> Search:
