@@ -127,15 +127,18 @@ def test_several_objectives_have_a_pareto_front_and_a_report(
     assert "have been ['psnr_y_db', 'content_loss']; keep them" in other.err
 
 
-def test_an_unfinished_trial_goes_on_and_two_folders_share_a_storage(
+def test_an_unfinished_trial_goes_on_and_two_machines_share_a_storage(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (tmp_path / "out").mkdir()
     url = f"sqlite:///{tmp_path}/shared.db"
+    own = write_place(tmp_path / "out", storage=url, name="search")
+    other = write_place(tmp_path / "on_another_machine", storage=url, name="search")
     study = optuna.create_study(study_name="search", storage=url, direction="maximize")
     space = {LR: CategoricalDistribution(["0.001"])}
-    for folder in ("out", "elsewhere"):
-        study.ask(space).set_user_attr("folder", str(tmp_path / folder))
+    for owner in (own, other):
+        trial = study.ask(space)
+        trial.set_user_attr("folder", str(tmp_path / "out"))  # of both, by the same path
+        trial.set_user_attr("owner", owner)
     shared = f"hydra.sweeper.storage={url}"
     left_behind = Lock(tmp_path / "out" / "trial_0" / "trial.lock")
     assert left_behind.acquire()

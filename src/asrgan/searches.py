@@ -3,7 +3,8 @@
 ::
 
     OUTPUT_DIR/
-      search.json             where Optuna keeps the search: URL of the storage, its name there
+      search.json             where Optuna keeps the search: URL of the storage, its name there;
+                              the folder's id, since two machines may have folders of one path
       search.db               the storage, unless the URL leads elsewhere
       search.lock             held by the `asrgan train` that works here
       trials.csv              all trials of the storage, also those of other folders
@@ -14,6 +15,7 @@
 import csv
 import importlib.util
 import json
+import secrets
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ PLACE = "search.json"
 """File of a search's folder that says where its storage is."""
 FOLDER = "folder"
 """A trial's attribute: the search's folder where it is trained."""
+OWNER = "owner"
+"""Another: the id of that folder."""
 FAILURE = "failure"
 """Another: why it failed."""
 OBJECTIVES = "objectives"
@@ -113,15 +117,22 @@ def storage_url(folder: Path) -> str:
     return URL.create("sqlite", database=str(folder / "search.db")).render_as_string()
 
 
-def write_place(folder: Path, *, storage: str | None, name: str) -> None:
+def write_place(folder: Path, *, storage: str | None, name: str) -> str:
     """Writes ``search.json``.
 
     Args:
         folder: of the search.
         storage: URL; None: the search's own, wherever the folder will be.
         name: of the search in the storage.
+
+    Returns:
+        The folder's id, which it keeps.
     """
-    write_private(folder / PLACE, {"storage": storage, "name": name})
+    path = folder / PLACE
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    identity: str = earlier.get("id") or secrets.token_hex(8)
+    write_private(path, {"storage": storage, "name": name, "id": identity})
+    return identity
 
 
 def write_private(path: Path, content: Mapping[str, object]) -> None:

@@ -31,6 +31,7 @@ from asrgan.searches import (
     FAILURE,
     FOLDER,
     OBJECTIVES,
+    OWNER,
     Search,
     read_search,
     storage_url,
@@ -234,17 +235,17 @@ class OptunaSweeper(Sweeper):
         url = self.storage or storage_url(self.folder)
         storage = get_storage(url)
         study = self._open(storage, directions)
-        write_place(self.folder, storage=self.storage, name=self.study_name)
+        owner = write_place(self.folder, storage=self.storage, name=self.study_name)
         unfinished = [
             trial
             for trial in study.get_trials(states=[TrialState.RUNNING])
             # In a storage of our own they are ours, wherever the folder has been before.
-            if self.storage is None or trial.user_attrs.get(FOLDER) == str(self.folder)
+            if self.storage is None or trial.user_attrs.get(OWNER) == owner
         ]
         while True:
             batch, unfinished = unfinished[: self.num_jobs], unfinished[self.num_jobs :]
             while len(batch) < self.num_jobs and self._has_more(study):
-                batch.append(self._ask(study, space))
+                batch.append(self._ask(study, space, owner))
             if not batch:
                 break
             self._train(study, storage, url, batch, fixed)
@@ -259,7 +260,9 @@ class OptunaSweeper(Sweeper):
         trials = study.get_trials(deepcopy=False)
         return sum(trial.state != TrialState.WAITING for trial in trials) < self.num_trials
 
-    def _ask(self, study: "Study", space: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
+    def _ask(
+        self, study: "Study", space: Mapping[str, "BaseDistribution"], owner: str
+    ) -> "FrozenTrial":
         try:
             trial = study.ask(dict(space))
         except ValueError as error:
@@ -268,6 +271,7 @@ class OptunaSweeper(Sweeper):
                 " take another hydra.sweeper.study_name."
             ) from error
         trial.set_user_attr(FOLDER, str(self.folder))
+        trial.set_user_attr(OWNER, owner)
         return study.get_trials()[trial.number]
 
     def _train(
