@@ -38,6 +38,8 @@ FAILURE = "failure"
 """Another: why it failed."""
 OBJECTIVES = "objectives"
 """The search's attribute: the names of its scores."""
+EXHAUSTED = "exhausted"
+"""Another: the space of which each point has been tried, and its sampler; another one goes on."""
 
 Axis = Literal["linear", "log", "words"]
 _FEW_TRIALS = 10  # fewer say nothing of what matters: the best tenth of them is not one

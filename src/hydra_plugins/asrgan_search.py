@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from asrgan.configuration import as_override, cause_of
 from asrgan.errors import DivergedError, InterruptedRunError, PrunedError, UserError
 from asrgan.searches import (
+    EXHAUSTED,
     FAILURE,
     FOLDER,
     OBJECTIVES,
@@ -94,7 +95,7 @@ class OptunaSweeper(Sweeper):
         self.pruner = pruner
         self.launcher: Launcher | None = None
         self.folder = Path()
-        self._is_exhausted = False
+        self._grid: dict[str, object] = {}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -229,12 +230,17 @@ class OptunaSweeper(Sweeper):
         fixed: Sequence[str],
         directions: Sequence["StudyDirection"],
     ) -> None:
+        from optuna.distributions import distribution_to_json
         from optuna.storages import get_storage
         from optuna.trial import TrialState
 
         url = self.storage or storage_url(self.folder)
         storage = get_storage(url)
         study = self._open(storage, directions)
+        self._grid = {
+            "space": {key: distribution_to_json(kind) for key, kind in space.items()},
+            "sampler": OmegaConf.to_container(self.sampler),
+        }
         owner = write_place(self.folder, storage=self.storage, name=self.study_name)
         unfinished = [
             trial
@@ -255,7 +261,7 @@ class OptunaSweeper(Sweeper):
     def _has_more(self, study: "Study") -> bool:
         from optuna.trial import TrialState
 
-        if self._is_exhausted:
+        if study.user_attrs.get(EXHAUSTED) == self._grid:
             return False
         trials = study.get_trials(deepcopy=False)
         return sum(trial.state != TrialState.WAITING for trial in trials) < self.num_trials
@@ -358,7 +364,7 @@ class OptunaSweeper(Sweeper):
             # in its own loop alone; the trial is told by then.
             if not study.get_trials(deepcopy=False)[number].state.is_finished():
                 raise
-            self._is_exhausted = True
+            study.set_user_attr(EXHAUSTED, self._grid)
 
     # What comes out
 
