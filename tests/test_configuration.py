@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from asrgan.configuration import (
     launch,
     run_verb,
 )
-from asrgan.errors import UserError
+from asrgan.errors import InterruptedRunError, PreemptedRunError, UserError
 from asrgan.models import UNetDiscriminator, VGGDiscriminator
 
 EXPERIMENTS = sorted(path.stem for path in (configuration_folder() / "experiment").glob("*.yaml"))
@@ -224,6 +225,26 @@ def test_a_verb_launches_jobs_of_its_own(
     logging.getLogger().handlers[:] = handlers
     job = OmegaConf.load(saved)
     assert (job.models, job.scale, job.output_dir) == (["a"], 3, f"{tmp_path}/out")
+
+
+@pytest.mark.parametrize("error", [InterruptedRunError, PreemptedRunError])
+def test_a_sweep_that_was_asked_to_stop_starts_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[InterruptedRunError]
+):
+    monkeypatch.setattr("sys.argv", ["asrgan"])
+    begun: list[int] = []
+
+    def task(config: Any, output_dir: Path) -> None:
+        begun.append(config.scale)
+        if config.scale == 3:
+            raise error("Stopped at iteration 5.")
+
+    handlers = logging.getLogger().handlers[:]
+    words = ["-m", "models=[x]", "benchmarks=[x]", "scale=2,3,4", f"output_dir={tmp_path}/out"]
+    with pytest.raises(error, match=r"^Stopped at iteration 5\.$"):
+        run_verb("evaluate", words, task)
+    logging.getLogger().handlers[:] = handlers
+    assert begun == [2, 3]
 
 
 def test_a_launcher_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,8 @@
 import csv
 import errno
 import logging
+import os
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import Any
 
 import optuna
 import pytest
+import pytorch_lightning as pl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from pytorch_lightning.callbacks import Callback
 
 from asrgan.searches import write_place
 from asrgan.subprocesses import Lock
@@ -156,6 +160,36 @@ def test_an_unfinished_trial_goes_on_and_two_machines_share_a_storage(
     states = [trial.state for trial in study.trials]
     assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.COMPLETE]
     assert [row["state"] for row in trials_of(tmp_path / "out")][1] == "running"
+
+
+class Terminate(Callback):
+    """SIGTERM in the third iteration."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.lightning_module.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_search_that_was_asked_to_stop_starts_nothing_more_and_goes_on_later(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = [f"{LR}=interval(1e-4,1e-3)", "hydra.sweeper.num_trials=2", "hydra.sweeper.num_jobs=2"]
+    trainer = pl.Trainer
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            pl,
+            "Trainer",
+            lambda callbacks, **how: trainer(callbacks=[*callbacks, Terminate()], **how),
+        )
+        result = search(*words)
+    assert result.code == 130
+    assert "asrgan: Stopped at iteration 3 of 4 and saved" in result.err
+    states = [trial.state for trial in open_study(tmp_path / "out").trials]
+    assert states == [TrialState.RUNNING, TrialState.RUNNING]
+    assert not (tmp_path / "out" / "trial_1" / "metrics.csv").exists()
+    result = search(*words)
+    assert result.code == 0, result.err
+    assert [row["state"] for row in trials_of(tmp_path / "out")] == ["complete", "complete"]
 
 
 @pytest.mark.parametrize(

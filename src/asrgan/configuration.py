@@ -22,7 +22,7 @@ from hydra.errors import InstantiationException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from asrgan.errors import UserError
+from asrgan.errors import InterruptedRunError, UserError
 from asrgan.searches import PLACE
 
 Config = DictConfig | ListConfig
@@ -65,23 +65,29 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
         repeated = [*_flags_to_repeat(arguments), *_own_overrides()]
         sys.argv = [command, verb, *repeated, f"output_dir={quoted(output_dir)}"]
         is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+        is_in_turn = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
         try:
             _settle(config)
             OmegaConf.resolve(config)  # while ${hydra:...} can still be read
             task(config, output_dir)
         except Exception as error:
-            if is_sweep:
+            if is_sweep and not (is_in_turn and isinstance(error, InterruptedRunError)):
                 raise
             failures.append(error)  # past Hydra, which would print a line of its own
+            if is_sweep:
+                raise KeyboardInterrupt from error  # past the launcher, which would do the next job
         finally:
             if output_dir != Path.cwd():
                 with suppress(OSError):
                     output_dir.rmdir()  # leaves no empty folder
 
     sys.argv = [command, *arguments]
-    hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)()
-    for error in failures:
-        raise error
+    main = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)
+    try:
+        main(job)()
+    finally:
+        for error in failures:
+            raise error
 
 
 def launch(task: Callable[[DictConfig], None], jobs: Sequence[Sequence[str]]) -> None:
