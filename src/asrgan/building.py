@@ -12,7 +12,7 @@ from asrgan.data import PhotographData
 from asrgan.engine import Rehearsal, SuperResolution
 from asrgan.errors import UserError
 from asrgan.losses import PerceptualLoss
-from asrgan.metrics import Protocol
+from asrgan.metrics import METRICS, Protocol
 from asrgan.models import load_weights
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,38 @@ def check_count(config: DictConfig, key: str) -> int:
     if not isinstance(value, int) or value < 1:
         raise UserError(f"`{key}` (={value}) must be a whole number of at least 1.")
     return value
+
+
+def build_training(
+    config: DictConfig, *, num_workers: int, has_weights: bool
+) -> tuple[Protocol, PhotographData, SuperResolution]:
+    """What is trained and validated, on what; finds what is wrong before anything is written.
+
+    Args:
+        config: of `asrgan train`, resolved.
+        num_workers: processes that load the photographs.
+        has_weights: whether the generator starts from ``generator.weights``.
+
+    Raises:
+        UserError: names the key or the file.
+    """
+    protocol = Protocol(scale=config.scale, metrics=config.trainer.metrics)
+    best_metric = config.trainer.best_metric
+    if best_metric in METRICS and best_metric not in protocol.metrics:
+        raise UserError(
+            f"`trainer.best_metric` (={best_metric}) must be in `trainer.metrics` and have its"
+            f" weights at hand; try one of {', '.join(protocol.metrics)}, content_loss."
+        )
+    data = build_data(config, num_workers=num_workers, minimum_size_px=protocol.minimum_size_px)
+    data.setup("fit")
+    module = build_module(
+        config,
+        module_class=SuperResolution,
+        validation_names=data.validation_names,
+        protocol=protocol,
+        has_weights=has_weights,
+    )
+    return protocol, data, module
 
 
 def build_data(config: DictConfig, *, num_workers: int, minimum_size_px: int) -> PhotographData:

@@ -43,7 +43,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
-from asrgan.building import build_data, build_module, check_count, check_settings
+from asrgan.building import build_training, check_count, check_settings
 from asrgan.configuration import flatten
 from asrgan.engine import (
     Checkpoints,
@@ -53,7 +53,6 @@ from asrgan.engine import (
     Pruning,
     Samples,
     Schedule,
-    SuperResolution,
     Watch,
     best_precision,
     check_compile_mode,
@@ -68,7 +67,6 @@ from asrgan.engine import (
 )
 from asrgan.errors import PrunedError, UserError
 from asrgan.files import atomic_path, write_text
-from asrgan.metrics import METRICS, Protocol
 from asrgan.provenance import code_version, describe_run
 from asrgan.subprocesses import Lock
 
@@ -139,25 +137,8 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
     if is_resumed and _is_finished(output_dir, config.max_iterations):
         log.info("Already trained for max_iterations=%d.", config.max_iterations)
     else:
-        protocol = Protocol(scale=config.scale, metrics=config.trainer.metrics)
-        best_metric = config.trainer.best_metric
-        if best_metric in METRICS and best_metric not in protocol.metrics:
-            raise UserError(
-                f"`trainer.best_metric` (={best_metric}) must be in `trainer.metrics` and have its"
-                f" weights at hand; try one of {', '.join(protocol.metrics)}, content_loss."
-            )
-        data = build_data(
-            config,
-            num_workers=_num_workers(config, launch),
-            minimum_size_px=protocol.minimum_size_px,
-        )
-        data.setup("fit")  # finds what is wrong with the folders before anything is written
-        module = build_module(
-            config,
-            module_class=SuperResolution,
-            validation_names=data.validation_names,
-            protocol=protocol,
-            has_weights=not is_resumed,
+        protocol, data, module = build_training(
+            config, num_workers=_num_workers(config, launch), has_weights=not is_resumed
         )
         if config.trainer.compile is not None:
             module.compile_networks(config.trainer.compile)
