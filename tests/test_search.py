@@ -162,6 +162,29 @@ def test_an_unfinished_trial_goes_on_and_two_machines_share_a_storage(
     assert [row["state"] for row in trials_of(tmp_path / "out")][1] == "running"
 
 
+@pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
+def test_a_full_disk_ends_the_search_and_the_same_command_goes_on(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # What no training takes is recorded as a failed trial, as long as there is something else.
+    words = ["data.batch_size=2,0", BRUTE, "hydra.sweeper.num_trials=9"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.Trainer, "save_checkpoint", fill)
+        result = search(*words)
+    assert result.code == 2
+    assert "No space left on device" in result.err
+    trials = open_study(tmp_path / "out").trials
+    assert [trial.state for trial in trials][-1] == TrialState.RUNNING
+    result = search(*words)
+    assert result.code == 0, result.err
+    trials = {trial["data.batch_size"]: trial for trial in trials_of(tmp_path / "out")}
+    assert trials["2"]["state"] == "complete"
+    assert trials["0"]["failure"].startswith("`data.batch_size` (=0) must be a whole number")
+
+
 class Terminate(Callback):
     """SIGTERM in the third iteration."""
 
@@ -200,6 +223,9 @@ def test_a_search_that_was_asked_to_stop_starts_nothing_more_and_goes_on_later(
         (["optimizer.lr=interval(0.1,1)"], "`optimizer.lr` is no key of `asrgan train`"),
         ([f"{LR}=interval(0,1)", "hydra.sweeper.num_jobs=0"], "`hydra.sweeper.num_jobs` (=0) must"),
         ([f"{LR}=interval(0,1)", "data.validation=null"], "with data.validation, whose scores"),
+        ([f"{LR}=interval(0,1)", "data.train=no_photographs"], "no_photographs"),
+        ([f"{LR}=interval(0,1)", "data.validation=no_photographs"], "no_photographs"),
+        ([f"{LR}=interval(0,1)", "optimizer.accumulate=3"], "`max_iterations` (=4) must be divis"),
         (
             [f"{LR}=interval(0,1)", "hydra.sweeper.objectives=[beauty]"],
             "`hydra.sweeper.objectives` (=['beauty']) must be different ones of psnr_y_db, ",

@@ -19,14 +19,16 @@ from hydra.core.override_parser.types import (
 )
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.errors import InstantiationException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from asrgan.configuration import as_override, cause_of
+from asrgan.configuration import as_override, cause_of, compose
 from asrgan.errors import DivergedError, InterruptedRunError, PrunedError, UserError
+from asrgan.files import DISK_ERRORS
 from asrgan.searches import (
     EXHAUSTED,
     FAILURE,
@@ -51,6 +53,8 @@ if TYPE_CHECKING:  # Hydra imports this module whenever it starts
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
+
+_NUM_EXAMPLES = 5  # one of them has to be possible; in some spaces not every point is
 
 
 class OptunaSweeper(Sweeper):
@@ -115,6 +119,7 @@ class OptunaSweeper(Sweeper):
             UserError: something is wrong with the space or the objectives, another search works in
                 the folder, or no trial came to its end.
             InterruptedRunError: a trial was asked to stop.
+            OSError: a disk is full.
         """
         if importlib.util.find_spec("optuna") is None:
             raise UserError(
@@ -158,10 +163,11 @@ class OptunaSweeper(Sweeper):
     def _check(
         self, space: Mapping[str, "BaseDistribution"], fixed: Sequence[str]
     ) -> list["StudyDirection"]:
-        """Composes a trial; returns each objective's direction."""
+        """Builds what a trial would train; returns each objective's direction."""
         import optuna
         from optuna.study import StudyDirection
 
+        from asrgan.building import build_training, check_count, check_settings
         from asrgan.engine import DIRECTIONS
         from asrgan.metrics import METRICS, Protocol
 
@@ -170,14 +176,10 @@ class OptunaSweeper(Sweeper):
                 raise UserError(
                     f"`hydra.sweeper.{key}` (={getattr(self, key)}) must be at least 1."
                 )
-        assert self.hydra_context is not None
-        assert self.config is not None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        example = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-        trial = example.ask(dict(space))
-        config = self.hydra_context.config_loader.load_sweep_config(
-            master_config=self.config, sweep_overrides=[*fixed, *_words(trial.params)]
-        )
+        examples = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+        trials = [examples.ask(dict(space)) for _ in range(_NUM_EXAMPLES)]
+        config = self._compose([*fixed, *_words(trials[0].params)])
         if config.verb != "train" or config.data.validation is None:
             raise UserError(
                 "a search needs `asrgan train` with data.validation, whose scores decide."
@@ -197,8 +199,27 @@ class OptunaSweeper(Sweeper):
                 f"`hydra.sweeper.objectives` (={self.objectives}): {name} cannot be computed"
                 " without its weights; put them where the line above says, or leave it out."
             )
+        fault: Exception | None = None
+        for trial in trials:
+            config = self._compose([*fixed, *_words(trial.params), "data.cache_mib=0"])
+            try:
+                num_devices = check_count(config, "trainer.devices")
+                num_devices *= check_count(config, "trainer.num_nodes")
+                check_settings(config, num_devices=num_devices)
+                build_training(config, num_workers=0, has_weights=True)
+                break
+            except (UserError, InstantiationException) as error:
+                fault = error
+        else:
+            assert fault is not None
+            raise fault
         ways = {1: StudyDirection.MAXIMIZE, -1: StudyDirection.MINIMIZE}
         return [ways[DIRECTIONS[name]] for name in self.objectives]
+
+    def _compose(self, words: Sequence[str]) -> DictConfig:
+        """The configuration of a trial, resolved."""
+        assert self.config is not None
+        return OmegaConf.create(compose(self.config.hydra.job.config_name, words))
 
     def _open(self, storage: "BaseStorage", directions: Sequence["StudyDirection"]) -> "Study":
         import optuna
@@ -299,12 +320,13 @@ class OptunaSweeper(Sweeper):
             jobs.append([*words, as_override("search", str(place))])
             log.info("Trial %d: %s", trial.number, " ".join(_words(trial.params)))
         results = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
-        interruption: InterruptedRunError | None = None
+        interruption: BaseException | None = None
         for trial, result in zip(trials, results, strict=True):
-            try:
-                self._tell(study, storage, trial, result)
-            except InterruptedRunError as error:  # it stays unfinished, and goes on later
-                interruption = error
+            failure = _error_of(result)
+            if isinstance(failure, InterruptedRunError) or _is_of_disk(failure):
+                interruption = failure  # it stays unfinished, and goes on later
+            else:
+                self._tell(study, storage, trial, failure)
         if interruption is not None:
             raise interruption
 
@@ -321,15 +343,16 @@ class OptunaSweeper(Sweeper):
         write_private(path, content)
 
     def _tell(
-        self, study: "Study", storage: "BaseStorage", trial: "FrozenTrial", result: JobReturn
+        self,
+        study: "Study",
+        storage: "BaseStorage",
+        trial: "FrozenTrial",
+        failure: BaseException | None,
     ) -> None:
         from optuna.trial import TrialState
 
         from asrgan.studies import last_scores
 
-        failure = _error_of(result)
-        if isinstance(failure, InterruptedRunError):
-            raise failure
         if isinstance(failure, PrunedError):
             self._end(study, trial.number, state=TrialState.PRUNED)
             log.info("Trial %d: pruned. %s", trial.number, failure)
@@ -424,6 +447,13 @@ def _distribution(key: str, override: Override) -> "BaseDistribution":
 
 def _words(params: Mapping[str, object]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items()]
+
+
+def _is_of_disk(error: BaseException | None) -> bool:
+    """Whether a disk was full, broken or closed: whatever is tried next would fail as well."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return True
+    return error is not None and _is_of_disk(error.__cause__)
 
 
 def _error_of(result: JobReturn) -> BaseException | None:
