@@ -4,6 +4,7 @@ import csv
 import errno
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -183,6 +184,30 @@ def test_a_full_disk_ends_the_search_and_the_same_command_goes_on(
     trials = {trial["data.batch_size"]: trial for trial in trials_of(tmp_path / "out")}
     assert trials["2"]["state"] == "complete"
     assert trials["0"]["failure"].startswith("`data.batch_size` (=0) must be a whole number")
+
+
+def test_a_search_compares_only_what_can_be_compared(
+    search: Search, tmp_path: Path, photographs: Path
+):
+    space = f"{LR}=interval(1e-4,1e-3)"
+    assert search(space, "hydra.sweeper.num_trials=1").code == 0
+    shutil.copytree(photographs / "Val", tmp_path / "moved" / "Val")
+    shutil.copytree(photographs / "Val", tmp_path / "less" / "Val")
+    (tmp_path / "less" / "Val" / "left.png").unlink()
+    for word, message in [
+        ("max_iterations=8", "`max_iterations` of this search has been 4 and is now 8; keep it"),
+        ("seed=2", "`seed` of this search has been 1 and is now 2; keep it"),
+        ("data.validation=less/Val", "`data.validation` of this search has been files with the"),
+    ]:
+        result = search(space, word, "hydra.sweeper.num_trials=2")
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert message in result.err
+    wider = [f"{LR}=interval(1e-5,1e-3)", "generator.num_features=4,12"]
+    elsewhere = ["data.validation=moved/Val", "trainer.log_every=1", "data.cache_mib=1"]
+    result = search(*wider, *elsewhere, "hydra.sweeper.num_trials=2")
+    assert result.code == 0, result.err
+    assert [row["state"] for row in trials_of(tmp_path / "out")] == ["complete", "complete"]
+    assert search(space, "generator.num_features=4", "hydra.sweeper.num_trials=2").code == 0
 
 
 class Terminate(Callback):

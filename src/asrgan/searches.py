@@ -38,6 +38,8 @@ FAILURE = "failure"
 """Another: why it failed."""
 OBJECTIVES = "objectives"
 """The search's attribute: the names of its scores."""
+EXAMPLE = "example"
+"""Another: overrides of a first trial, and what they say that decides its scores."""
 EXHAUSTED = "exhausted"
 """Another: the space of which each point has been tried, and its sampler; another one goes on."""
 

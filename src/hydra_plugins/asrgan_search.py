@@ -26,10 +26,11 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from asrgan.configuration import as_override, cause_of, compose
+from asrgan.configuration import as_override, as_texts, cause_of, compose, flatten
 from asrgan.errors import DivergedError, InterruptedRunError, PrunedError, UserError
 from asrgan.files import DISK_ERRORS
 from asrgan.searches import (
+    EXAMPLE,
     EXHAUSTED,
     FAILURE,
     FOLDER,
@@ -55,6 +56,9 @@ if TYPE_CHECKING:  # Hydra imports this module whenever it starts
 log = logging.getLogger(__name__)
 
 _NUM_EXAMPLES = 5  # one of them has to be possible; in some spaces not every point is
+
+# Where trials run and how they are watched, which a resumed one may change as well.
+_MAY_DIFFER = ("trainer", "devices", "num_nodes")
 
 
 class OptunaSweeper(Sweeper):
@@ -127,19 +131,21 @@ class OptunaSweeper(Sweeper):
                 " 'asrgan[optuna]'."
             )
         space, fixed = self._read(arguments)
-        directions = self._check(space, fixed)
+        directions, example = self._check(space, list(fixed.values()))
         lock = Lock(self.folder / "search.lock")
         if not lock.acquire():
             raise UserError(f"`{self.folder}` is in the hands of another search ({lock.holder}).")
         try:
-            self._search(space, fixed, directions)
+            self._search(space, fixed, directions, example)
         finally:
             lock.release()
 
     # Before the first trial
 
-    def _read(self, arguments: Sequence[str]) -> tuple[dict[str, "BaseDistribution"], list[str]]:
-        """The search space, and the overrides of all trials."""
+    def _read(
+        self, arguments: Sequence[str]
+    ) -> tuple[dict[str, "BaseDistribution"], dict[str, str]]:
+        """The search space, and the overrides of all trials, both by their keys."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         words = [f"{key}={value}" for key, value in self.params.items()] + list(arguments)
@@ -158,12 +164,12 @@ class OptunaSweeper(Sweeper):
                 "a search needs something to look for; try"
                 " optimizer.generator.lr='tag(log,interval(1e-5,1e-3))'."
             )
-        return space, list(fixed.values())
+        return space, fixed
 
     def _check(
         self, space: Mapping[str, "BaseDistribution"], fixed: Sequence[str]
-    ) -> list["StudyDirection"]:
-        """Builds what a trial would train; returns each objective's direction."""
+    ) -> tuple[list["StudyDirection"], dict[str, object]]:
+        """Builds what a trial would train; returns each objective's direction, and a point."""
         import optuna
         from optuna.study import StudyDirection
 
@@ -214,7 +220,7 @@ class OptunaSweeper(Sweeper):
             assert fault is not None
             raise fault
         ways = {1: StudyDirection.MAXIMIZE, -1: StudyDirection.MINIMIZE}
-        return [ways[DIRECTIONS[name]] for name in self.objectives]
+        return [ways[DIRECTIONS[name]] for name in self.objectives], trial.params
 
     def _compose(self, words: Sequence[str]) -> DictConfig:
         """The configuration of a trial, resolved."""
@@ -243,13 +249,66 @@ class OptunaSweeper(Sweeper):
             sampler.reseed_rng()  # else it would propose again what it proposed first
         return study
 
+    def _check_settings(
+        self,
+        study: "Study",
+        space: Mapping[str, object],
+        fixed: Mapping[str, str],
+        example: Mapping[str, object],
+    ) -> None:
+        """Trials differ in what is searched alone; else their scores could not be compared."""
+        words = {**fixed, **{key: f"{key}={value}" for key, value in example.items()}}
+        earlier = study.user_attrs.get(EXAMPLE)
+        if earlier is None:
+            decisive = self._decisive(list(words.values()))
+            study.set_user_attr(EXAMPLE, {"words": words, "decisive": decisive})
+            return
+        # The first one's point of the space, whatever has become of that, with what is fixed now.
+        trials = study.get_trials(deepcopy=False)
+        searched = {*space, *(key for trial in trials for key in trial.params)}
+        again = [word for key, word in fixed.items() if key not in searched]
+        again += [word for key, word in earlier["words"].items() if key in searched]
+        then, now = earlier["decisive"], self._decisive(again)
+        for key in [*then, *now]:
+            if then.get(key) != now.get(key):
+                raise UserError(
+                    f"`{key}` of this search has been {then.get(key)} and is now {now.get(key)};"
+                    " keep it, or take another output_dir and hydra.sweeper.study_name."
+                )
+
+    def _decisive(self, words: Sequence[str]) -> dict[str, object]:
+        """What decides a trial's scores; files by their content, wherever they are."""
+        from asrgan.building import build_data
+        from asrgan.studies.identity import Fingerprints, science
+
+        config = self._compose([*words, "data.cache_mib=0"])
+        flat = flatten(config)
+        decisive = {
+            key: value
+            for key, value in science(flat).items()
+            if key.partition(".")[0] not in _MAY_DIFFER
+        }
+        for key in ("seed", "data.validation_crop_size_px", "data.validation_limit"):
+            decisive[key] = flat[key]
+        fingerprints = Fingerprints(self.folder / "fingerprints.json")
+        for key in ("data.validation", "generator.weights", "loss.perceptual.network.weights"):
+            if flat.get(key) is not None:
+                found = [fingerprints.of(path, key=key) for path in as_texts(flat[key])]
+                decisive[key] = f"files with the checksum {' '.join(found)}"
+        config.data.validation = None
+        data = build_data(config, num_workers=0, minimum_size_px=1)
+        data.setup("fit")
+        decisive["data.train"] = f"files with the checksum {data.fingerprint}"
+        return decisive
+
     # The trials
 
     def _search(
         self,
         space: Mapping[str, "BaseDistribution"],
-        fixed: Sequence[str],
+        fixed: Mapping[str, str],
         directions: Sequence["StudyDirection"],
+        example: Mapping[str, object],
     ) -> None:
         from optuna.distributions import distribution_to_json
         from optuna.storages import get_storage
@@ -258,6 +317,7 @@ class OptunaSweeper(Sweeper):
         url = self.storage or storage_url(self.folder)
         storage = get_storage(url)
         study = self._open(storage, directions)
+        self._check_settings(study, space, fixed, example)
         self._grid = {
             "space": {key: distribution_to_json(kind) for key, kind in space.items()},
             "sampler": OmegaConf.to_container(self.sampler),
@@ -275,7 +335,7 @@ class OptunaSweeper(Sweeper):
                 batch.append(self._ask(study, space, owner))
             if not batch:
                 break
-            self._train(study, storage, url, batch, fixed)
+            self._train(study, storage, url, batch, list(fixed.values()))
             self._write(study)
         self._conclude(study)
 
