@@ -1,6 +1,5 @@
 """What a study says about each variant, in numbers and in words."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -153,8 +152,8 @@ def judge(
         return "no runs", "no finished runs to compare"
     change = signed(effect.mean, metric)
     if effect.low is None or effect.high is None or adjusted_p is None:
-        few = "seeds" if effect.num_seeds < 2 else "pictures"
-        return "too few runs", f"too few {few} to tell ({change}, one {few[:-1]})"
+        sample = "seed" if effect.num_seeds < 2 else "picture"
+        return "too few runs", f"too few {sample}s to tell ({change}, one {sample})"
     change += f" {interval(effect.low, effect.high, metric)}"
     is_small = max(abs(effect.low), abs(effect.high)) < smallest
     limit = number(smallest, metric)
@@ -219,19 +218,15 @@ def headline(comparisons: Sequence[Comparison], results: StudyResults) -> str:
             f"{c.variant} is {c.text}" if c.is_shown else f"for {c.variant}, {c.text}" for c in own
         ]
         return f"Compared with {results.baseline}, {'; '.join(clauses)}."
-    findings = {
+    texts = {
         "better": "better",
         "worse": "worse",
+        "shown": "with a difference that may be too small to matter",
         "equal": "without a difference that matters",
         "unclear": "without a difference shown",
         "too few runs": "with too few seeds or pictures to tell",
         "no runs": "without finished runs",
     }
-    texts = [
-        "with a difference that may be too small to matter"
-        if c.finding == "unclear" and c.is_shown
-        else findings[c.finding]
-        for c in own
-    ]
-    told = ", ".join(f"{count} {text}" for text, count in Counter(texts).most_common())
+    found = ["shown" if c.finding == "unclear" and c.is_shown else c.finding for c in own]
+    told = ", ".join(f"{found.count(key)} {text}" for key, text in texts.items() if key in found)
     return f"Of {len(own)} variants compared with {results.baseline}, {told}."
