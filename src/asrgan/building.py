@@ -65,6 +65,15 @@ def check_count(config: DictConfig, key: str) -> int:
     return value
 
 
+def count_devices(config: DictConfig) -> int:
+    """How many devices a training asks for, on all machines together.
+
+    Raises:
+        UserError: names the key.
+    """
+    return check_count(config, "trainer.devices") * check_count(config, "trainer.num_nodes")
+
+
 def build_training(
     config: DictConfig, *, num_workers: int, has_weights: bool
 ) -> tuple[Protocol, PhotographData, SuperResolution]:

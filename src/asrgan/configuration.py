@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from hydra.types import HydraContext, RunMode
@@ -176,25 +177,24 @@ def _settle(config: DictConfig) -> None:
         UserError: names the key.
     """
     current = HydraConfig.get()
-    given = [word.lstrip("+~").partition("=")[0] for word in current.overrides.task]
+    overrides = OverridesParser.create().parse_overrides(list(current.overrides.task))
     for group, choice in current.runtime.choices.items():
         part = group.replace("/", ".")
         if choice == "none" and not part.startswith("hydra."):
             # An experiment may have set something in it nevertheless.
-            if any(key.startswith(f"{part}.") for key in given):
+            if any(word.key_or_group.startswith(f"{part}.") for word in overrides):
                 raise UserError(f"`{group}` (=none) has no settings; choose another one for these.")
             OmegaConf.update(config, part, None, merge=False)
-    _check_types(config)
+    _check_types(config, overrides)
 
 
-def _check_types(config: DictConfig) -> None:
+def _check_types(config: DictConfig, overrides: Sequence[Override]) -> None:
     """Numbers stay numbers, and switches true or false: `overwrite=no` is a text, and so true.
 
     Raises:
         UserError: names the key.
     """
     current = HydraConfig.get()
-    overrides = OverridesParser.create().parse_overrides(list(current.overrides.task))
     choices = [word for word in overrides if word.key_or_group in current.runtime.choices]
     if len(choices) == len(overrides):
         return

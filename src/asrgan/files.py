@@ -70,6 +70,12 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink()
 
 
+def are_apart(one: Path, other: Path) -> bool:
+    """Whether neither of two folders is the other or lies within it, wherever links lead."""
+    one, other = one.resolve(), other.resolve()
+    return not (one.is_relative_to(other) or other.is_relative_to(one))
+
+
 def listing_digest(folder: Path | str, paths: Iterable[Path]) -> str:
     """A checksum of the names and sizes of files below a folder, which are not read.
 

@@ -62,7 +62,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from asrgan.building import build_data, check_count, check_settings
+from asrgan.building import build_data, check_settings, count_devices
 from asrgan.configuration import (
     as_override,
     cause_of,
@@ -322,8 +322,7 @@ def _check_training(config: Mapping[str, object], start: Mapping[str, object] | 
     """
     with _explained():
         nested = _nested(config)
-        num_devices = check_count(nested, "trainer.devices")
-        check_settings(nested, num_devices=num_devices * check_count(nested, "trainer.num_nodes"))
+        check_settings(nested, num_devices=count_devices(nested))
         build_data(nested, num_workers=0, minimum_size_px=1).setup("validate")
         for part in ("discriminator", "degradation", "optimizer"):
             instantiate(nested[part], _convert_="all")

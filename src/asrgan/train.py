@@ -43,7 +43,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
-from asrgan.building import build_training, check_count, check_settings
+from asrgan.building import build_training, check_settings, count_devices
 from asrgan.configuration import flatten
 from asrgan.engine import (
     Checkpoints,
@@ -100,8 +100,7 @@ _MAY_CHANGE = (
 
 def run(config: DictConfig, output_dir: Path) -> None:
     """Trains as the configuration says, and tells where the results are."""
-    for key in ("devices", "num_nodes"):
-        check_count(config, f"trainer.{key}")
+    count_devices(config)  # what is no count is told first
     launch = find_launch(
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,

@@ -173,7 +173,7 @@ class OptunaSweeper(Sweeper):
         import optuna
         from optuna.study import StudyDirection
 
-        from asrgan.building import build_training, check_count, check_settings
+        from asrgan.building import build_training, check_settings, count_devices
         from asrgan.engine import DIRECTIONS
         from asrgan.metrics import METRICS, Protocol
 
@@ -209,9 +209,7 @@ class OptunaSweeper(Sweeper):
         for trial in trials:
             config = self._compose([*fixed, *_words(trial.params), "data.cache_mib=0"])
             try:
-                num_devices = check_count(config, "trainer.devices")
-                num_devices *= check_count(config, "trainer.num_nodes")
-                check_settings(config, num_devices=num_devices)
+                check_settings(config, num_devices=count_devices(config))
                 build_training(config, num_workers=0, has_weights=True)
                 break
             except (UserError, InstantiationException) as error:

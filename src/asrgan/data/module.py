@@ -17,6 +17,7 @@ from asrgan.data.benchmark import Benchmark, BenchmarkImage
 from asrgan.data.crops import Crops, IterationBatches
 from asrgan.data.sources import open_source
 from asrgan.errors import UserError
+from asrgan.files import are_apart
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _GRACE_S = 30  # for a training process to save and to end its workers, after SIGTERM
@@ -165,10 +166,8 @@ class PhotographData(LightningDataModule):
 
     def _check_apart(self) -> None:
         """No validation on what is trained on."""
-        train = Path(str(self._train)).resolve()
         for folder in self._validation_folders:
-            validation = folder.resolve()
-            if validation.is_relative_to(train) or train.is_relative_to(validation):
+            if not are_apart(Path(str(self._train)), folder):
                 raise UserError(
                     f"`data.train` (={self._train}) and `data.validation` (={folder}) must lie"
                     " outside of each other, or it is trained on what it is judged by."

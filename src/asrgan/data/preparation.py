@@ -31,7 +31,7 @@ from asrgan.data.shards import (
 from asrgan.data.storage import ShardFile
 from asrgan.data.tiles import Tile, Tiling
 from asrgan.errors import UnreadableImageError, UserError
-from asrgan.files import atomic_path, listing_digest
+from asrgan.files import are_apart, atomic_path, listing_digest
 from asrgan.imaging import find_images, to_rgb
 from asrgan.pictures import read_picture
 
@@ -391,8 +391,7 @@ class Preparation:
 
 
 def _check_apart(input_dir: Path, output_dir: Path) -> None:
-    inner, outer = input_dir.resolve(), output_dir.resolve()
-    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+    if not are_apart(input_dir, output_dir):
         raise UserError(
             f"`input` (={input_dir}) and `output` (={output_dir}) must lie outside of each other."
         )

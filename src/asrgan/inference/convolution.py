@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from asrgan.inference.network import Step
 from asrgan.inference.rows import Band, RowQueue, Window, empty_rows
-from asrgan.models import SRGANGenerator, as_phases
+from asrgan.models import SRGANGenerator, as_phases, pixel_by_pixel
 
 
 class Convolution:
@@ -39,7 +39,7 @@ class Convolution:
         assert conv.bias is not None
         weight, bias = conv.weight.detach(), conv.bias.detach() + offset
         if step.enlarges:
-            weight, bias = _pixel_by_pixel(weight), _pixel_by_pixel(bias)
+            weight, bias = pixel_by_pixel(weight), pixel_by_pixel(bias)
         if phases > 1:
             weight, bias = as_phases(weight, phases), bias.repeat_interleave(phases**2)
         weight = weight.contiguous(memory_format=torch.channels_last)
@@ -190,11 +190,6 @@ def _write(result: Tensor, *, to: Tensor, slope: float | None) -> None:
         torch.ops.aten.leaky_relu.out(result, slope, out=to)
     else:
         to.copy_(F.leaky_relu_(result, slope))
-
-
-def _pixel_by_pixel(weight: Tensor) -> Tensor:
-    """Output channels (C, 2, 2) as (2, 2, C): pixel shuffle then moves all features of a pixel."""
-    return weight.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
 
 
 def _pixels(features: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from asrgan.models.attention import AttentionPlace, FlexibleSelfAttention
 from asrgan.models.bicubic import BicubicUpscaler
-from asrgan.models.blocks import as_phases
+from asrgan.models.blocks import as_phases, pixel_by_pixel
 from asrgan.models.discriminators import UNetDiscriminator, VGGDiscriminator
 from asrgan.models.features import DistilledVGG19Features, VGG19Features
 from asrgan.models.files import (
@@ -39,6 +39,7 @@ __all__ = [
     "largest_singular_value",
     "load_generator",
     "load_weights",
+    "pixel_by_pixel",
     "read_metadata",
     "save_generator",
 ]

@@ -60,16 +60,23 @@ class SubpixelConvolution(nn.Conv2d):
         """(N, in_channels, H, W) to (N, out_channels / 4, 2 H, 2 W)."""
         if input.device.type != "cpu" or torch.compiler.is_exporting():
             return F.pixel_shuffle(super().forward(input), 2)
-        bias = None if self.bias is None else _pixel_by_pixel(self.bias)
-        weight = _pixel_by_pixel(self.weight)
+        bias = None if self.bias is None else pixel_by_pixel(self.bias)
+        weight = pixel_by_pixel(self.weight)
         result = F.conv2d(input, weight, bias, padding=self.padding)
         squares = result.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # N, H, W, row, column, C
         rows = squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         return rows.permute(0, 3, 1, 2)
 
 
-def _pixel_by_pixel(parameter: Tensor) -> Tensor:
-    """From pixel shuffle's order, channel by channel, to all channels of a pixel together."""
+def pixel_by_pixel(parameter: Tensor) -> Tensor:
+    """Output channels (C, 2, 2) as (2, 2, C): pixel shuffle then moves all features of a pixel.
+
+    Args:
+        parameter: weight or bias of a convolution, (4 * C, ...).
+
+    Returns:
+        The same shape.
+    """
     return parameter.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
 
 

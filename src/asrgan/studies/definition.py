@@ -17,6 +17,10 @@ Overrides = Mapping[str, object]
 """Keys and values of ``asrgan train``: ``{"experiment": "srgan_x4", "generator.pool_size": 4}``."""
 
 _NAME = re.compile(r"[^\W_]([\w .+=-]*[\w+])?")
+_RULE = (
+    "becomes a folder and a row of tables, so it must consist of letters, digits, spaces and"
+    " . _ + = -"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +120,7 @@ class Study:
         names = [*self.variants, *self.stages, *map(model_name, self.references)]
         for name in names:
             if not _NAME.fullmatch(name):
-                raise UserError(
-                    f"`{name}` becomes a folder and a row of tables, so it must consist of letters,"
-                    " digits, spaces and . _ + = -; rename it."
-                )
+                raise UserError(f"`{name}` {_RULE}; rename it.")
             if names.count(name) > 1:
                 raise UserError(
                     f"`{name}` names two of the variants, stages and references; rename one."
@@ -200,9 +201,8 @@ def _named_variants(
             raise UserError(f"`grid` has {name} twice; each point is one variant.")
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"`grid` has {name}, which becomes a folder and a row of tables, so it must consist"
-                " of letters, digits, spaces and . _ + = -; give such points as `variants`, which"
-                " have names."
+                f"`grid` has {name}, which {_RULE}; give such points as `variants`, which have"
+                " names."
             )
         named[name] = own
     return named
