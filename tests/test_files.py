@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from asrgan.files import atomic_path, remove_unfinished
+from asrgan.files import TEMPORARY_NAME, atomic_path, beginning_of, remove_unfinished
 
 
 def test_a_file_appears_once_it_is_complete(tmp_path: Path):
@@ -36,3 +36,14 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path):
     remove_unfinished(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".hidden", ".notes.txt", "1.2.txt"}
     remove_unfinished(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "\u5bbf" * 83], ids=["long", "three bytes a letter"])
+def test_the_longest_name_can_be_written(stem: str, tmp_path: Path):
+    path = tmp_path / f"{stem}.png"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        match = TEMPORARY_NAME.fullmatch(temporary.name)
+        assert match is not None
+        assert tmp_path / match["beginning"] == beginning_of(path)
+    assert path.read_text() == "whole"

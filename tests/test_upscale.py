@@ -286,6 +286,61 @@ def test_ctrl_c_ends_the_command_in_one_line(
     assert "Traceback" not in result.err
     pictures = [f"{number}.png" for number in range(5)]
     assert [row["output"] for row in rows(tmp_path / "out").values()] == pictures
-    assert names(tmp_path / "out") == [*pictures, "recipe.json", "results.csv", "results.lock"]
+    assert names(tmp_path / "out") == [
+        *pictures,
+        "recipe.json",
+        "results.csv",
+        "results.lock",
+        "unfinished.json",
+    ]
     for name in pictures:
         assert read_image(tmp_path / "out" / name).shape == (128, 128, 3)
+
+
+def test_output_by_a_link_into_the_input_holds_no_originals(
+    run: Upscale, originals: Path, tmp_path: Path
+):
+    (tmp_path / "large disk").mkdir()
+    (originals / "upscaled").symlink_to(tmp_path / "large disk")
+    for _ in range(2):
+        run(originals, originals / "upscaled")
+        assert set(rows(tmp_path / "large disk")) == {"a.png", "b.jpg", "sub/c d ü.png"}
+
+
+@pytest.mark.parametrize("name", ["my photos (2024)", "a,b", "l'été", "C#1 [x]", "a=b"])
+def test_a_folder_may_be_called_anything(
+    name: str, asrgan: Callable[..., Any], tiny_weights: Callable[[int], Path], tmp_path: Path
+):
+    write_image(tmp_path / name / "a.png", data.chelsea()[:8, :9])
+    words = [f"weights={tiny_weights(2)}", f"input={name}", f"output={name} x2", "device=cpu"]
+    assert asrgan("upscale", *words).code == 0
+    assert read_image(tmp_path / f"{name} x2" / "a.png").shape == (16, 18, 3)
+
+
+def test_a_tilde_is_the_home(
+    asrgan: Callable[..., Any],
+    tiny_weights: Callable[[int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_image(tmp_path / "a.png", data.chelsea()[:8, :9])
+    words = [f"weights={tiny_weights(2)}", "input=~/a.png", "output=~/b.png", "device=cpu"]
+    assert asrgan("upscale", *words).code == 0
+    assert (tmp_path / "b.png").is_file()
+
+
+def test_one_picture_is_not_put_into_an_object_store(run: Upscale, originals: Path):
+    config = compose("upscale", [f"input={originals}/a.png", "output='s3://bucket/a.png'"])
+    with pytest.raises(UserError, match=r"output=s3://bucket/a\.png in an object store"):
+        upscale.run(OmegaConf.create(config), Path())
+
+
+def test_one_picture_that_fails_is_no_mistake_in_the_command(
+    run: Upscale, originals: Path, tmp_path: Path
+):
+    (originals / "a.png").write_bytes(b"no picture")
+    with pytest.raises(FailedPicturesError, match="not a known image format"):
+        run(originals / "a.png", tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"`bits` \(=16\) is more than `output` .* holds"):
+        run(originals / "b.jpg", tmp_path / "b.jpg", "bits=16")

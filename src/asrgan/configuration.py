@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -28,6 +28,18 @@ from asrgan.searches import PLACE
 
 Config = DictConfig | ListConfig
 Task = Callable[[DictConfig, Path], None]
+
+_PATHS = frozenset(
+    {
+        "input",
+        "output",
+        "output_dir",
+        "weights",
+        "generator.weights",
+        "data.train",
+        "data.validation",
+    }
+)
 
 
 def configuration_folder() -> Path:
@@ -54,6 +66,8 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
     _register_resolvers()
     if verb == "doctor":
         arguments = [_size_in_px(argument) for argument in arguments]
+    is_sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
+    arguments = [_path_in_grammar(argument, is_sweep=is_sweep) for argument in arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach the command line, which words them
     command = sys.argv[0]
     failures: list[Exception] = []
@@ -308,6 +322,21 @@ def _size_in_px(argument: str) -> str:
     key, _, value = argument.partition("=")
     is_option = (configuration_folder() / "size" / f"{value}.yaml").exists()
     return argument if key != "size" or is_option else f"size_px={quoted(value)}"
+
+
+def _path_in_grammar(argument: str, *, is_sweep: bool) -> str:
+    """``input=photos (2024)`` as Hydra takes it, to whom a path may be anything else."""
+    key, _, value = argument.partition("=")
+    if key not in _PATHS or value[:1] in ("'", '"'):
+        return argument
+    if value.startswith("~/"):  # which a shell leaves as it is behind `=`
+        value = str(Path(value).expanduser())
+    try:
+        override = OverridesParser.create().parse_override(f"{key}={value}")
+        is_one = is_sweep or not override.is_sweep_override()
+    except HydraException:
+        is_one = False
+    return f"{key}={value if is_one else quoted(value)}"
 
 
 def _own_overrides() -> list[str]:

@@ -5,9 +5,9 @@
 
 For a network the table has it as it is, without attention, and with attention in other places and
 pooled otherwise; attention's share is in brackets. The attention map is never stored: a column says
-what that would take. Memory is what the process of `asrgan upscale` holds for one picture; `in
-files` is what it puts into temporary ones to keep within memory=. Time follows from how fast this
-machine is just now.
+what that would take. Memory is what the process of `asrgan upscale` holds for one picture that it
+writes as PNG; `in files` is what it puts into temporary ones to keep within memory=. Time follows
+from how fast this machine is just now.
 
 For a training the table has the memory of an iteration, over crop and batch size of a device: as it
 is, and with trainer.recompute=true, which computes feature maps twice instead of keeping them. It
@@ -45,6 +45,7 @@ from asrgan.inference import (
     with_attention,
 )
 from asrgan.models import SRGANGenerator, load_generator
+from asrgan.pictures import FORMATS
 
 log = logging.getLogger(__name__)
 
@@ -198,10 +199,16 @@ def _row(name: str, upscaler: Upscaler, network: Network, size: tuple[int, int])
         "pool": ", ".join(str(place.pool_size) for place in places),
         "positions": ", ".join(f"{number:,}" for number in pooled),
     }
-    # Besides, asrgan upscale holds the enlarged picture in 8 bits.
-    picture_bytes = 3 * upscaler.scale**2 * height * width
+    # Besides, asrgan upscale holds the enlarged picture in 8 bits, and writes it then.
+    num_px = upscaler.scale**2 * height * width if upscaler.device.type == "cpu" else 0
     try:
-        forecast = upscaler.forecast(height, width, caller_bytes=picture_bytes, network=network)
+        forecast = upscaler.forecast(
+            height,
+            width,
+            caller_bytes=3 * num_px,
+            later_bytes=FORMATS["png"].working_bytes_per_px * num_px,
+            network=network,
+        )
     except MemoryBudgetError as error:
         return row | {"memory": f"at least {_amount(error.needed_bytes, _BYTES)}"}
     row["operations"] = _amount(forecast.num_operations, _OPERATIONS)

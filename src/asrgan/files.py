@@ -15,8 +15,11 @@ DISK_ERRORS = frozenset(
 )
 """What a disk says that is full, broken or closed to us; of one file, it says something else."""
 
-TEMPORARY_NAME = re.compile(r"\.(?P<stem>.+)\.\d+(?P<suffix>(\.[^.]*)?)", re.DOTALL)
+TEMPORARY_NAME = re.compile(r"(?P<beginning>\..+)\.\d+(\.[^.]*)?", re.DOTALL)
 """What a file is called while it is written, and ever after if the process is killed meanwhile."""
+
+_LONGEST_NAME = 255  # bytes, of Linux
+_NUMBER_BYTES = 12  # of a process, with its point
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def atomic_path(path: Path | str) -> Generator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = Path(f"{beginning_of(path)}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -51,6 +54,18 @@ def atomic_path(path: Path | str) -> Generator[Path]:
     finally:
         with suppress(OSError):  # on a read-only disk, though nothing is there
             temporary.unlink(missing_ok=True)
+
+
+def beginning_of(path: Path) -> Path:
+    """What the temporary path of a file begins with; its number and its suffix follow.
+
+    It is the name with a point, or a checksum in place of one that leaves no room for more.
+    """
+    room = _LONGEST_NAME - _NUMBER_BYTES - len(os.fsencode(f".{path.suffix}"))
+    stem = os.fsencode(path.stem)
+    return path.with_name(
+        f".{path.stem if len(stem) <= room else hashlib.sha256(stem).hexdigest()}"
+    )
 
 
 def write_text(path: Path | str, text: str) -> None:

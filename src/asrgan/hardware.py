@@ -20,6 +20,8 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"`device` (={name}) is unknown; try auto, cpu or cuda.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"`device` (={name}) is none that asrgan runs on; try auto, cpu or cuda.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count() or "no"
         raise UserError(

@@ -26,7 +26,6 @@ _WITHOUT_RESULTS = (
     "cli.py",
     "console.py",
     "doctor.py",
-    "export",
     "export.py",
     "prepare.py",
     "spandrel.py",

@@ -29,7 +29,7 @@ Writes to output, if it is a folder:
   results.csv    a row for each: sizes, times, peak memory, consistency (PSNR of the picture,
                  reduced again, against the original, in dB), notes, error
   recipe.json    weights and options, commit, versions
-  results.lock   held by the run that works here
+  results.lock   held by the run that works here; unfinished.json, until it ends, what it is to make
 
 The same command goes on where it stopped, and does again what failed and what has a new original.
 Other weights or options are refused in a folder with pictures, unless overwrite=true.
@@ -64,6 +64,7 @@ from asrgan.inference.jobs import (
     Worker,
     find_jobs,
     folder_at,
+    is_remote,
     one_line_for_the_disk,
 )
 from asrgan.models import load_generator
@@ -105,6 +106,12 @@ def _names_a_picture(output: str) -> bool:
 
 
 def _enlarge_one(recipe: Recipe, config: DictConfig) -> None:
+    for key in ("input", "output"):
+        if is_remote(config[key]):
+            raise UserError(
+                f"`output` (={config.output}) names one picture, which {key}={config[key]} in an"
+                " object store cannot be; name a folder."
+            )
     given, output = Path(config.input), Path(config.output)
     if given.is_dir() or given.suffix.lower() in LIST_SUFFIXES:
         raise UserError(f"`output` (={output}) names one picture, but `input` many; name a folder.")
@@ -112,6 +119,8 @@ def _enlarge_one(recipe: Recipe, config: DictConfig) -> None:
         raise UserError(f"`input` (={given}) does not exist; give a picture, a folder or a list.")
     if recipe.format is not None and format_of(output) is not FORMATS[recipe.format]:
         raise UserError(f"`output` (={output}) is no name for format={recipe.format}.")
+    if recipe.bits == 16 and not format_of(output).holds_16_bits:
+        raise UserError(f"`bits` (=16) is more than `output` (={output}) holds; try a .png.")
     if any(folder.is_file() for folder in output.parents):
         raise UserError(f"`output` (={output}) leads through a file; name a folder.")
     if output.exists():
@@ -122,7 +131,7 @@ def _enlarge_one(recipe: Recipe, config: DictConfig) -> None:
     worker = _worker(recipe, config, output=str(output.parent))
     (row,) = LocalEngine().run([Job(str(given), str(given), output.name)], worker)
     if row.error:
-        raise UserError(row.error)
+        raise FailedPicturesError(row.error)
     sizes = f"{row.width_px}x{row.height_px} -> {row.output_width_px}x{row.output_height_px}"
     consistency = "" if row.consistency_db is None else f", consistency {row.consistency_db:.1f} dB"
     note = f" ({row.note})" if row.note else ""

@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -8,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
+from torch.nn import functional as F
 
-from asrgan.errors import UserError
+from asrgan.errors import DivergedError, UserError
 from asrgan.imaging import bicubic_upscale, read_image, to_tensor
 from asrgan.inference import MemoryBudgetError, Upscaler
 from asrgan.models import BicubicUpscaler, SRGANGenerator, load_generator, save_generator
@@ -256,3 +258,50 @@ def test_a_process_keeps_within_its_budget_and_its_forecast(
     assert peak <= budget
     assert predicted <= budget
     assert peak == pytest.approx(predicted, rel=0.1)
+
+
+def test_a_pil_image_is_turned_and_keeps_its_profile(upscaler: Upscaler):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    file = io.BytesIO()
+    Image.fromarray(colours(8, 12, 3, np.uint8)).save(file, "PNG", exif=exif, icc_profile=profile)
+    enlarged = upscaler(Image.open(file))
+    assert enlarged.size == (32, 48)
+    assert enlarged.info["icc_profile"] == profile
+    assert ExifTags.Base.Orientation not in enlarged.getexif()
+    inks = Image.new("CMYK", (6, 5))
+    inks.info["icc_profile"] = b"of inks"
+    assert "icc_profile" not in upscaler(inks).info
+
+
+def test_values_that_are_no_numbers_are_refused():
+    generator = build()
+    with torch.no_grad():
+        next(generator.parameters()).fill_(torch.nan)
+    with pytest.raises(DivergedError, match="values that are no numbers"):
+        on_cpu(generator).upscale(torch.rand(3, 8, 8))
+
+
+def test_the_budget_that_is_named_holds_what_is_written_later_as_well():
+    upscaler = on_cpu(build(), memory_bytes=2**20)
+    needs: Any = {"caller_bytes": 10**6, "later_bytes": 10**9}
+    with pytest.raises(MemoryBudgetError) as raised:
+        upscaler.check(40, 30, **needs)
+    upscaler.memory_bytes = raised.value.needed_bytes
+    upscaler.check(40, 30, **needs)
+    assert upscaler.forecast(40, 30, **needs).peak_bytes >= upscaler.held_bytes() + 10**9
+
+
+def test_alpha_of_many_rows_is_bicubic(upscaler: Upscaler):
+    """It goes in bands, and is what it would be whole."""
+    levels = colours(150, 9, 4, np.uint8)
+    alpha = to_tensor(levels[..., 3:])[None]
+    whole = F.interpolate(alpha, scale_factor=4, mode="bicubic", antialias=True)
+    whole = whole.clamp(0, 1).mul(255).round()[0, 0]
+    np.testing.assert_allclose(upscaler(levels)[..., 3], whole.numpy(), rtol=0, atol=1)
+
+
+def test_an_exported_file_knows_its_crops(save: Callable[..., Path]):
+    recipe = {"weights": {"recipe": {"config": {"scale": 4, "data": {"crop_size_px": 24}}}}}
+    Upscaler.from_file(save(recipe), attention="window", device="cpu")

@@ -94,3 +94,14 @@ def test_damaged_exif_is_left_out_and_said(exif: Image.Exif):
     assert picture.exif is None
     assert picture.colour.shape == (6, 8, 3)
     assert picture.remarks == ("its EXIF is damaged and was left out",)
+
+
+def test_tags_that_describe_the_small_picture_stay_behind():
+    """The size of a px on the earth, and Photoshop's layers."""
+    exif = Image.Exif()
+    exif[33550] = (10.0, 10.0, 0.0)  # ModelPixelScale of GeoTIFF
+    exif[37724] = bytes(1000)  # ImageSourceData
+    exif[Tag.Copyright] = "Somebody"
+    kept = portable_exif(exif)
+    assert kept is not None
+    assert dict(exif_of_size(kept, height=1, width=1)) == {Tag.Copyright: "Somebody"}

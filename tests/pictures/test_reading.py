@@ -145,6 +145,35 @@ def test_the_transparent_entries_of_a_palette_and_of_grey_become_alpha():
     assert np.flatnonzero(picture.alpha == 0).tolist() == [5]
 
 
+@pytest.mark.parametrize(("depth", "levels"), [(1, [0, 1]), (2, [0, 3, 1]), (4, [0, 15, 7])])
+def test_the_transparent_level_of_few_bits_becomes_alpha(depth: int, levels: list[int]):
+    """As optimizers of PNG write grey."""
+    bits = "".join(f"{level:0{depth}b}" for level in levels).ljust(8, "0")
+    row = b"\0" + int(bits[:8], 2).to_bytes() + int(bits[8:].ljust(8, "0"), 2).to_bytes()
+    header = struct.pack(">IIBBBBB", len(levels), 1, depth, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, part in (
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(">H", levels[1])),
+        (b"IDAT", zlib.compress(row[: 1 + -(-depth * len(levels) // 8)])),
+        (b"IEND", b""),
+    ):
+        content += struct.pack(">I", len(part)) + kind + part
+        content += struct.pack(">I", zlib.crc32(kind + part))
+    picture = decode_picture(content, name="a.png")
+    white = 2**depth - 1
+    assert picture.colour.tolist() == [[level * 255 // white for level in levels]]
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[255 * (level != levels[1]) for level in levels]]
+
+
+def test_a_picture_of_too_many_px_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    content = encoded(Image.new("L", (21, 1)))
+    with pytest.raises(UnreadableImageError, match="has more than 0 million px; cut it into parts"):
+        decode_picture(content, name="a.png")
+
+
 def test_the_profile_is_kept_and_cmyk_becomes_srgb():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = Image.new("RGB", (8, 6), (200, 10, 30))

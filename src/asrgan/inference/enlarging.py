@@ -12,10 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asrgan.imaging import resize_bands
-from asrgan.inference.upscaler import GREY_WEIGHTS, Upscaler
+from asrgan.inference.upscaler import GREY_WEIGHTS, Upscaler, as_planes, row_bands
 from asrgan.pictures import Picture
-
-_BAND_ROWS = 64  # of a picture that becomes floating point at a time
 
 
 def enlarged_size(height: int, width: int, *, scale: int, scale_to: int | None) -> tuple[int, int]:
@@ -92,7 +90,7 @@ def consistency_db(enlarged: Picture, original: Picture) -> float:
     `asrgan.metrics.consistency` in bands of rows, for any ratio of the sizes.
     """
     size = (original.height, original.width)
-    bands = resize_bands(_row_bands(enlarged.colour), height=enlarged.height, size=size)
+    bands = resize_bands(row_bands(enlarged.colour), height=enlarged.height, size=size)
     error, top = 0.0, 0
     for band in bands:
         there = as_planes(original.colour[top : top + band.shape[1]])
@@ -102,23 +100,12 @@ def consistency_db(enlarged: Picture, original: Picture) -> float:
     return -10 * math.log10(mean) if mean else math.inf
 
 
-def as_planes(levels: NDArray[Any]) -> Tensor:
-    """uint8 or uint16, (H, W) or (H, W, C), as float32 (C, H, W) in [0, 1]."""
-    planes = np.atleast_3d(levels).transpose(2, 0, 1).astype(np.float32, order="C")
-    return torch.from_numpy(planes).div_(np.iinfo(levels.dtype).max)
-
-
 def _rounded(planes: Tensor) -> Tensor:
     return planes.clamp(0, 1).mul(255).round()
 
 
 def _is_grey(colour: NDArray[Any]) -> bool:
     return bool((colour == colour[..., :1]).all())
-
-
-def _row_bands(levels: NDArray[Any]) -> Iterator[Tensor]:
-    for top in range(0, len(levels), _BAND_ROWS):
-        yield as_planes(levels[top : top + _BAND_ROWS])
 
 
 def _fill(levels: NDArray[Any], bands: Iterable[Tensor]) -> None:

@@ -1,6 +1,7 @@
 """A generator that enlarges pictures of any size."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -8,12 +9,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
-from torch.nn import functional as F
 
-from asrgan.errors import UserError
+from asrgan.errors import DivergedError, UserError
 from asrgan.hardware import computes_bfloat16, find_device
+from asrgan.imaging import resize_bands
 from asrgan.inference.forecast import Forecast, Speed, forecast, measure_speed, warm_up
 from asrgan.inference.memory import MemoryBudgetError, as_text, held_bytes, parse_memory
 from asrgan.inference.network import Network
@@ -30,9 +31,11 @@ from asrgan.weights import find_weights
 
 Attention = Literal["whole", "window"]
 PrecisionName = Literal["auto", "bfloat16", "float32"]
+_NOT_RGB = ("CMYK", "LAB", "YCbCr", "HSV")
 # What two processes that do the same may differ by.
 _SPARE_BYTES = 16 << 20
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, section 2.5.1
+_BAND_ROWS = 64  # of a picture that becomes floating point at a time
 
 
 class Upscaler:
@@ -135,6 +138,7 @@ class Upscaler:
         width: int,
         *,
         caller_bytes: int = 0,
+        later_bytes: int = 0,
         network: Network | None = None,
     ) -> Forecast:
         """What `bands` will need for a picture, of memory and time.
@@ -146,6 +150,7 @@ class Upscaler:
             width: of LR.
             caller_bytes: what the caller will hold meanwhile, beside what it holds now and the LR
                 tensor: say, the enlarged picture.
+            later_bytes: what it will hold in addition when the network has done.
             network: another one than this generator's, of the same features.
 
         Raises:
@@ -153,14 +158,16 @@ class Upscaler:
         """
         network = network or self.network
         speed, held = self._speed, self.held_bytes() + caller_bytes
-        return forecast(
+        later = held + later_bytes
+        expected = forecast(
             network,
-            self._plan(network, height, width, held=held),
+            self._plan(network, height, width, held=held, later=later),
             precision=self._stream.precision,
             speed=speed,
             held_bytes=held,
             window_px=self._window_px,
         )
+        return replace(expected, peak_bytes=max(expected.peak_bytes, later))
 
     def bands(self, lr_image: Tensor, *, caller_bytes: int = 0) -> Iterator[Tensor]:
         """The enlarged picture from top to bottom.
@@ -175,6 +182,7 @@ class Upscaler:
         Raises:
             UserError: the budget can never hold the picture, or the disk is too full for features
                 that have to wait in a file.
+            DivergedError: a result is no finite number.
         """
         _, height, width = lr_image.shape
         held = 0
@@ -184,6 +192,11 @@ class Upscaler:
                 held -= lr_image.nbytes  # counted by the plan
         plan = self._plan(self.network, height, width, held=held)
         for rows in self._stream.run(lr_image, plan):
+            if not rows.isfinite().all():
+                raise DivergedError(
+                    "the network makes values that are no numbers; take other weights, or"
+                    " precision=float32."
+                )
             yield rows.cpu()
 
     def check(self, height: int, width: int, *, caller_bytes: int, later_bytes: int) -> None:
@@ -193,15 +206,13 @@ class Upscaler:
             height: of LR.
             width: of LR.
             caller_bytes: what the caller will hold besides.
-            later_bytes: what it will hold in addition when the network has done.
+            later_bytes: see `forecast`.
 
         Raises:
             MemoryBudgetError: it could not.
         """
         held = self.warm_up() + caller_bytes
-        self._plan(self.network, height, width, held=held)
-        if self.memory_bytes is not None and held + later_bytes > self.memory_bytes:
-            raise self._too_little(height, width, needed=held + later_bytes)
+        self._plan(self.network, height, width, held=held, later=held + later_bytes)
 
     def upscale(self, lr_image: Tensor) -> Tensor:
         """(3, H, W) in [0, 1] to (3, scale * H, scale * W) float32, not clamped."""
@@ -219,7 +230,8 @@ class Upscaler:
         Args:
             image: an array, uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4); a PIL image; or a
                 tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Grey is enlarged as colour and made
-                grey again, alpha by bicubic interpolation.
+                grey again, alpha by bicubic interpolation. A PIL image is turned as its EXIF say,
+                and keeps its colour profile; other colours than RGB become RGB, without it.
 
         Raises:
             UserError: another kind of picture, or as `bands`.
@@ -242,9 +254,14 @@ class Upscaler:
             return self._enlarge_pil(image.convert("RGBA")).convert("LA")
         if image.mode != "I;16" and image.mode.startswith(("I", "F")):
             raise _unknown(f"a PIL image of mode {image.mode}")
+        image = ImageOps.exif_transpose(image)
+        profile = image.info.get("icc_profile") if image.mode not in _NOT_RGB else None
         if image.mode not in ("L", "RGB", "RGBA", "I;16"):
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        return Image.fromarray(self._enlarge_array(np.array(image)))
+        enlarged = Image.fromarray(self._enlarge_array(np.array(image)))
+        if profile:
+            enlarged.info["icc_profile"] = profile
+        return enlarged
 
     def _enlarge_array(self, image: NDArray[Any]) -> NDArray[Any]:
         if image.dtype.name not in ("uint8", "uint16") or image.shape[2:] not in ((), (3,), (4,)):
@@ -252,10 +269,9 @@ class Upscaler:
         size = self.scale * image.shape[0], self.scale * image.shape[1]
         sr_image = np.empty((*size, *image.shape[2:]), image.dtype)
         largest = np.iinfo(image.dtype).max
-        channels = torch.from_numpy(image.astype(np.float32)).div_(largest)
-        channels = channels.expand(3, -1, -1) if image.ndim == 2 else channels.permute(2, 0, 1)
+        lr_image = as_planes(image[..., :3] if image.ndim == 3 else image)
         top = 0
-        for band in self.bands(channels[:3].contiguous(), caller_bytes=sr_image.nbytes):
+        for band in self.bands(lr_image.expand(3, -1, -1), caller_bytes=sr_image.nbytes):
             rows = sr_image[top : top + band.shape[1]]
             if image.ndim == 2:
                 rows[:] = _levels(torch.tensordot(torch.tensor(GREY_WEIGHTS), band, 1), largest)
@@ -263,12 +279,17 @@ class Upscaler:
                 rows[..., :3] = _levels(band.permute(1, 2, 0), largest)
             top += band.shape[1]
         if image.shape[2:] == (4,):
-            alpha = F.interpolate(channels[None, 3:], size, mode="bicubic", antialias=True)
-            sr_image[..., 3] = _levels(alpha[0, 0], largest)
+            top = 0
+            for band in resize_bands(row_bands(image[..., 3]), height=len(image), size=size):
+                rows = sr_image[top : top + band.shape[1], :, 3]
+                rows[:] = _levels(band[0], largest)
+                top += band.shape[1]
         return sr_image
 
-    def _plan(self, network: Network, height: int, width: int, *, held: int) -> Plan:
-        """The fastest plan that the budget allows."""
+    def _plan(
+        self, network: Network, height: int, width: int, *, held: int, later: int = 0
+    ) -> Plan:
+        """The fastest plan that the budget allows, and what is held later."""
         if height < 1 or width < 1:
             raise UserError(f"a picture of {width}x{height} px has nothing to enlarge.")
         budget, needed = self.memory_bytes, 0
@@ -279,7 +300,7 @@ class Upscaler:
             precision=self._stream.precision,
             device=self.device,
         ):
-            needed = held + plan.peak_bytes
+            needed = max(held + plan.peak_bytes, later)
             if budget is None or needed <= budget:
                 return plan
         raise self._too_little(height, width, needed=needed)
@@ -323,6 +344,18 @@ def _types(precision: str, device: torch.device) -> Precision:
     return Precision(features, image=torch.float32, tokens=tokens)
 
 
+def as_planes(levels: NDArray[Any]) -> Tensor:
+    """uint8 or uint16, (H, W) or (H, W, C), as float32 (C, H, W) in [0, 1]."""
+    planes = np.atleast_3d(levels).transpose(2, 0, 1).astype(np.float32, order="C")
+    return torch.from_numpy(planes).div_(np.iinfo(levels.dtype).max)
+
+
+def row_bands(levels: NDArray[Any]) -> Iterator[Tensor]:
+    """The same in bands (C, rows, W) from top to bottom, a few rows in floating point at a time."""
+    for top in range(0, len(levels), _BAND_ROWS):
+        yield as_planes(levels[top : top + _BAND_ROWS])
+
+
 def _levels(values: Tensor, largest: int) -> NDArray[Any]:
     return values.clamp(0, 1).mul(largest).round().numpy()
 
@@ -338,6 +371,7 @@ def _trained_px(path: Path | str) -> int:
     """Side of the LR crops that a file's recipe trained with."""
     recipe = read_metadata(path)["recipe"] if find_weights(path).suffix == ".safetensors" else {}
     try:
+        recipe = recipe["weights"]["recipe"] if "weights" in recipe else recipe  # of an export
         config = recipe["config"]
         return config["data"]["crop_size_px"] // config["scale"]
     except (KeyError, TypeError) as error:

@@ -5,9 +5,8 @@ from typing import Any
 from PIL import ExifTags, Image
 
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# TIFF mixes what it says about the photograph with what describes its strips of pixels. Below the
-# first private tag everything is of the second kind, but for these.
-_FIRST_PRIVATE_TAG = 700
+# TIFF mixes what it says about the photograph with what describes its pixels: strips, layers, the
+# place of each px on the earth. These are of the first kind.
 _ABOUT_THE_PHOTOGRAPH = {
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
@@ -19,20 +18,21 @@ _ABOUT_THE_PHOTOGRAPH = {
     ExifTags.Base.DateTime,
     ExifTags.Base.Artist,
     ExifTags.Base.HostComputer,
-}
-_OTHER_METADATA = {
-    ExifTags.Base.XMLPacket,
-    ExifTags.Base.IPTCNAA,
-    ExifTags.Base.ImageResources,  # Photoshop's, with a thumbnail
-    ExifTags.Base.InterColorProfile,  # kept apart
+    ExifTags.Base.Copyright,
+    ExifTags.Base.Rating,
+    ExifTags.Base.RatingPercent,
+    ExifTags.Base.XPTitle,
+    ExifTags.Base.XPComment,
+    ExifTags.Base.XPAuthor,
+    ExifTags.Base.XPKeywords,
+    ExifTags.Base.XPSubject,
 }
 
 
 def portable_exif(exif: Image.Exif) -> bytes | None:
     """What EXIF says about the photograph, for a file of any format.
 
-    The orientation, the thumbnail, and all that describes how the file stores its pixels stay
-    behind.
+    The orientation, the thumbnail, and all that describes the file's pixels stay behind.
 
     Args:
         exif: of an open file.
@@ -47,9 +47,7 @@ def portable_exif(exif: Image.Exif) -> bytes | None:
     """
     kept = Image.Exif()
     for tag, value in exif.items():
-        if tag in _ABOUT_THE_PHOTOGRAPH or (
-            tag >= _FIRST_PRIVATE_TAG and tag not in {*_OTHER_METADATA, *_DIRECTORIES}
-        ):
+        if tag in _ABOUT_THE_PHOTOGRAPH:
             kept[tag] = value
     for directory, entries in directories(exif).items():
         kept[directory] = entries

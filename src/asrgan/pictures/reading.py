@@ -82,6 +82,9 @@ def decode_picture(content: bytes, *, name: Path | str) -> Picture:
     with _reasons_for(name), Image.open(io.BytesIO(content)) as image:
         num_frames = _num_frames(image)
         image.load()  # the 16-bit decoder below would accept a truncated file
+        if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
+            # Pillow spreads levels of 2 and 4 bits over 0 to 255, but not the transparent one.
+            image.info["transparency"] *= 255 // (2 ** content[_PNG_BIT_DEPTH_OFFSET] - 1)
         exif, orientation, remarks = _read_exif(image)
         icc_profile = image.info.get("icc_profile")
         if _has_16_bits(image, content):
@@ -249,6 +252,11 @@ def _reasons_for(path: Path | str) -> Generator[None]:
         yield
     except MemoryError:  # says nothing about the file
         raise
+    except Image.DecompressionBombError as error:
+        most = 2e-6 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UnreadableImageError(
+            f"{path} cannot be read: it has more than {most:.0f} million px; cut it into parts."
+        ) from error
     except UnidentifiedImageError as error:
         raise UnreadableImageError(f"{path} cannot be read: not a known image format.") from error
     except Exception as error:  # decoders raise anything, from SyntaxError to struct.error

@@ -36,6 +36,7 @@ class PictureFormat:
         holds_alpha: besides colours.
         holds_16_bits: besides 8.
         largest_side_px: height and width end there.
+        largest_exif_bytes: and EXIF there.
         working_bytes_per_px: what encoding takes beside the picture, at most (measured).
     """
 
@@ -45,6 +46,7 @@ class PictureFormat:
     holds_alpha: bool = True
     holds_16_bits: bool = False
     largest_side_px: int = 2**31 - 1
+    largest_exif_bytes: int = 2**31 - 1
     working_bytes_per_px: int = 5
 
     def check(self, *, height: int, width: int, is_opaque: bool) -> None:
@@ -61,13 +63,25 @@ class PictureFormat:
                 f" has {width}x{height}; try format=png or format=tif."
             )
 
+    def exif_of(self, picture: Picture) -> Image.Exif | None:
+        """A picture's EXIF, told its size; None where there are none, or more than it holds."""
+        if picture.exif is None:
+            return None
+        exif = exif_of_size(picture.exif, height=picture.height, width=picture.width)
+        return exif if len(exif.tobytes()) <= self.largest_exif_bytes else None
+
 
 FORMATS = {
     format_.suffixes[0].removeprefix("."): format_
     for format_ in (
         # Colour at full resolution: what subsampling takes away, a network has just put there.
         PictureFormat(
-            "JPEG", (".jpg", ".jpeg"), {"subsampling": 0}, holds_alpha=False, largest_side_px=65500
+            "JPEG",
+            (".jpg", ".jpeg"),
+            {"subsampling": 0},
+            holds_alpha=False,
+            largest_side_px=65500,
+            largest_exif_bytes=65533,
         ),
         # Level 6, zlib's default, saves 4% more and takes three times as long.
         PictureFormat("PNG", (".png",), {"compress_level": 4}, holds_16_bits=True),
@@ -122,7 +136,8 @@ def encode_picture(
     Args:
         file: empty; must be able to seek.
         picture: as for `write_picture`. Its EXIF are told its size.
-        format_: BMP keeps neither profile nor EXIF; WebP keeps grey as colour.
+        format_: BMP keeps neither profile nor EXIF, JPEG no EXIF of 64 KiB or more; WebP keeps
+            grey as colour.
         quality: 1 to 100 of JPEG and WebP; None for the least loss: JPEG at 95, WebP without any.
 
     Raises:
@@ -134,9 +149,7 @@ def encode_picture(
     if picture.bits == 16 and not format_.holds_16_bits:
         raise ValueError(f"{format_.name} holds no 16 bits.")
     alpha = picture.alpha if format_.holds_alpha else None
-    exif = None
-    if picture.exif is not None:
-        exif = exif_of_size(picture.exif, height=picture.height, width=picture.width)
+    exif = format_.exif_of(picture)
     if format_.name == "TIFF":
         _write_tiff(file, picture, exif)
     elif picture.bits == 16:

@@ -82,3 +82,27 @@ def test_a_store_is_enlarged_into_a_store(
             table = list(csv.DictReader(file))
         assert [(row["input"], row["error"]) for row in table] == [("a.jpg", ""), ("b/ü x.png", "")]
         assert read_image(tmp_path / "out" / "b" / "ü x.png").shape == (4, 6, 3)
+
+
+def test_a_table_is_read_once_however_many_rows_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = folder_at(f"file://{tmp_path}")
+    folder.write_text("table.csv", "a\n")
+    reads: list[str] = []
+    read = RemoteFolder.read_text
+
+    def read_text(self: RemoteFolder, name: str) -> str:
+        reads.append(name)
+        return read(self, name)
+
+    monkeypatch.setattr(RemoteFolder, "read_text", read_text)
+    for _ in range(5):
+        folder.append_text("table.csv", "b\n")
+    assert reads == ["table.csv"]
+
+
+def test_a_file_can_be_removed(folder: Folder, tmp_path: Path):
+    folder.remove("a.jpg")
+    assert folder.stamp("a.jpg") is None
+    assert not (tmp_path / "a.jpg").exists()

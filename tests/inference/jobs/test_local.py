@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from skimage import data
 from torch import Tensor
 
@@ -279,3 +279,36 @@ def test_weights_that_are_sent_along_need_no_file(
         assert [row.error for row in do(worker, *jobs)] == ["", ""]
         pictures.append(b"".join((tmp_path / "out" / job.target).read_bytes() for job in jobs))
     assert pictures[0] == pictures[1]
+
+
+def test_an_original_on_a_broken_disk_is_a_row(
+    make_worker: MakeWorker, originals: list[Path], tmp_path: Path
+):
+    broken = tmp_path / "broken.png"
+    broken.symlink_to("/proc/self/mem")  # reading its first page is an input/output error
+    rows = do(make_worker(), *(job(path) for path in (originals[0], broken, originals[1])))
+    assert [bool(row.error) for row in rows] == [False, True, False]
+    assert "Input/output error" in rows[1].error
+
+
+def test_exif_that_a_format_cannot_hold_are_left_out_with_a_note(
+    make_worker: MakeWorker, tmp_path: Path
+):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = bytes(70_000)
+    Image.new("RGB", (24, 20)).save(tmp_path / "large.png", exif=exif)
+    as_jpeg, as_png = do(
+        make_worker(), job(tmp_path / "large.png", ".jpg"), job(tmp_path / "large.png")
+    )
+    assert as_jpeg.note == "its EXIF, more than JPEG holds, were left out"
+    assert read_picture(tmp_path / "out" / "large.jpg").exif is None
+    assert as_png.note == ""
+    assert len(read_picture(tmp_path / "out" / "large.png").exif or b"") > 70_000
+
+
+def test_bits_that_a_format_lacks_are_noted(make_worker: MakeWorker, originals: list[Path]):
+    (row,) = do(make_worker(bits=16), job(originals[0], ".jpg"))
+    assert row.note == "16 bits became 8, JPEG holds no more"
+    (row,) = do(make_worker(bits=16), job(originals[0]))
+    assert row.note == ""

@@ -1,8 +1,11 @@
 import csv
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +45,14 @@ def do(job: Job, results: Results, tmp_path: Path, error: str = "") -> None:
             recipe=results.recipe_id,
         )
     )
+
+
+@contextmanager
+def killed(tmp_path: Path, **changes: Any) -> Iterator[Results]:
+    """A run that does not come to its end."""
+    with suppress(KeyboardInterrupt), open_results(tmp_path, **changes) as results:
+        yield results
+        raise KeyboardInterrupt
 
 
 def rows(tmp_path: Path) -> list[dict[str, str]]:
@@ -84,7 +95,7 @@ def test_failures_new_originals_and_lost_pictures_are_done_again(jobs: list[Job]
 
 
 def test_what_a_killed_run_left_is_replaced_or_removed(jobs: list[Job], tmp_path: Path):
-    with open_results(tmp_path) as results:
+    with killed(tmp_path) as results:
         results.remaining(jobs)
         do(jobs[0], results, tmp_path)
     folder = tmp_path / "out"
@@ -115,6 +126,53 @@ def test_files_of_others_stay_unless_they_may_be_replaced(jobs: list[Job], tmp_p
             assert "out/a.png is there already; overwrite=true" in results.failed[0].error
     with open_results(tmp_path, overwrite=True) as results:
         assert results.remaining(jobs[:2]) == jobs[:2]
+
+
+def test_a_file_that_somebody_puts_there_after_a_run_stays(jobs: list[Job], tmp_path: Path):
+    with open_results(tmp_path) as results:
+        for job in results.remaining(jobs[1:]):
+            do(job, results, tmp_path)
+    assert not (tmp_path / "out" / "unfinished.json").exists()
+    (tmp_path / "out" / jobs[0].target).write_text("by hand")
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs) == []
+        assert "a.png is there already; overwrite=true" in results.failed[0].error
+
+
+def test_a_run_that_makes_fewer_leaves_what_another_has_not_finished(
+    jobs: list[Job], tmp_path: Path
+):
+    with killed(tmp_path) as results:
+        results.remaining(jobs)
+    (tmp_path / "out" / jobs[0].target).write_text("written, but not noted")
+    with killed(tmp_path) as results:
+        results.remaining(jobs[1:2])
+    with open_results(tmp_path) as results:
+        assert results.remaining(jobs[:2]) == jobs[:2]
+
+
+@pytest.mark.parametrize("name", ["a\rb.png", "a\nb.png", "a\r\nb.png"])
+def test_a_line_end_in_a_name_is_no_end_of_its_row(name: str, tmp_path: Path):
+    (tmp_path / name).write_text("original")
+    job = Job(f"{tmp_path}/{name}", name, name)
+    with open_results(tmp_path) as results:
+        results.remaining([job])
+        do(job, results, tmp_path)
+    with open_results(tmp_path) as results:
+        assert results.remaining([job]) == []
+    assert [row["output"] for row in rows(tmp_path)] == [name]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now"), [({"sharpen": 1}, {}), ({}, {"sharpen": 1}), ({}, {"sharpen": None})]
+)
+def test_a_recipe_with_other_keys_is_another_recipe(
+    earlier: dict[str, Any], now: dict[str, Any], tmp_path: Path
+):
+    with open_results(tmp_path, **earlier):
+        pass
+    with pytest.raises(UserError, match=r"`sharpen` was .* name another `output`"):
+        open_results(tmp_path, **now)
 
 
 def test_another_recipe_is_refused_unless_pictures_may_be_replaced(jobs: list[Job], tmp_path: Path):
@@ -178,7 +236,7 @@ def test_a_picture_of_another_original_is_not_replaced(tmp_path: Path):
     with open_results(tmp_path) as results, pytest.raises(UserError, match=message):
         results.remaining([second])
     assert rows(tmp_path) == before
-    with open_results(tmp_path, overwrite=True) as results:
+    with killed(tmp_path, overwrite=True) as results:
         assert results.remaining([second]) == [second]
     with open_results(tmp_path) as results:  # struck: what is there may be half of either
         assert results.remaining([first]) == [first]

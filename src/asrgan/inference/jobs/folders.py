@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from asrgan.errors import UnreadableImageError, UserError
-from asrgan.files import TEMPORARY_NAME, atomic_path
+from asrgan.files import TEMPORARY_NAME, atomic_path, beginning_of
 from asrgan.imaging import IMAGE_SUFFIXES, NO_IMAGE, find_images
 from asrgan.pictures import Picture, decode_picture, read_picture
 from asrgan.subprocesses import Lock
@@ -100,6 +100,10 @@ class Folder:
         with self.open(name) as file:
             file.write(text.encode(**_TEXT))
 
+    def remove(self, name: str) -> None:
+        """Removes a file that is there."""
+        Path(self.location, name).unlink()
+
     @contextmanager
     def locked(self, name: str) -> Generator[None]:
         """Keeps other runs off the folder, by a file of it that stays there.
@@ -123,13 +127,12 @@ class Folder:
 
     def sweep(self, names: Iterable[str]) -> None:
         """Removes what processes that were killed left of these files."""
-        names = set(names)
+        beginnings = {beginning_of(Path(self.location, name)) for name in names}
         for root, _, files in os.walk(self.location):
             for file in files:
-                if match := TEMPORARY_NAME.fullmatch(file):
-                    path = Path(root, match["stem"] + match["suffix"])
-                    if path.relative_to(self.location).as_posix() in names:
-                        Path(root, file).unlink(missing_ok=True)
+                match = TEMPORARY_NAME.fullmatch(file)
+                if match and Path(root, match["beginning"]) in beginnings:
+                    Path(root, file).unlink(missing_ok=True)
 
     def close(self) -> None:
         """All that was added is there."""
@@ -178,7 +181,9 @@ class RemoteFolder(Folder):
 
     def append_text(self, name: str, text: str) -> None:
         """As `Folder.append_text`, but it is there only after a while, or after `close`."""
-        self._texts.setdefault(name, [self.read_text(name)]).append(text)
+        if name not in self._texts:
+            self._texts[name] = [self.read_text(name)]
+        self._texts[name].append(text)
         if time.monotonic() > self._flush_at_s:
             self.close()
 
@@ -197,6 +202,11 @@ class RemoteFolder(Folder):
         self._system.create_dir(path.rpartition("/")[0], recursive=True)
         with self._system.open_output_stream(path) as stream:
             stream.write(content.getbuffer())
+
+    def remove(self, name: str) -> None:
+        """As `Folder.remove`."""
+        self._system.delete_file(f"{self._path}/{name}")
+        self._stamps = None
 
     @contextmanager
     def locked(self, name: str) -> Generator[None]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,14 +96,17 @@ def _originals(given: str, output: Folder, column: str, report: Report) -> list[
         raise UserError(
             f"`output` (={output.location}) is the folder of the originals; name another one."
         )
-    inside = os.path.relpath(real_folder(output.location), real_folder(given)) + "/"
+    place, results = _cached_place_of(), real_folder(output.location) + "/"
+
+    def is_original(name: str) -> bool:
+        return not place(folder.locate(name)).startswith(results)
 
     def report_original(name: str, reason: str) -> None:
-        if not name.startswith(inside):
+        if is_original(name):
             report(name, reason)
 
     names = folder.find(report=report_original)
-    named = [(folder.locate(name), name) for name in names if not name.startswith(inside)]
+    named = [(folder.locate(name), name) for name in names if is_original(name)]
     if not named:
         raise UserError(f"`input` (={given}) holds no picture.")
     return named
@@ -116,7 +118,9 @@ def _read_list(given: str, column: str) -> list[str]:
         content = read_bytes(given)
         if given.lower().endswith(".parquet"):
             return _read_parquet(given, content, column)
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig", errors="surrogateescape")  # names hold any bytes ...
+        if "\0" in text:  # ... but for this
+            raise ValueError("it is no text in UTF-8")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"`input` (={given}) cannot be read: {reason}.") from error

@@ -16,6 +16,7 @@ from asrgan.provenance import describe_run
 
 TABLE = "results.csv"
 RECIPE = "recipe.json"
+UNFINISHED = "unfinished.json"
 LOCK = "results.lock"
 
 
@@ -67,8 +68,8 @@ _DIGITS = {"read_s": 3, "network_s": 3, "write_s": 3, "consistency_db": 2}
 class Results:
     """What was done in a folder, by the rows of its table. A context: the folder is locked in it.
 
-    A row is added when its picture is in the folder. So a picture without a row, newer than the
-    folder's recipe, is one that a run did not live to note.
+    A row is added when its picture is in the folder. The pictures that a run is to make stand in
+    a file until it ends: one of them without a row is what a run did not live to note.
 
     Args:
         folder: of the pictures.
@@ -91,8 +92,8 @@ class Results:
             stack.enter_context(folder.locked(LOCK))  # before the recipe is compared or replaced
             self._lines = self._read_lines()
             self._keep_recipe(recipe)
+            self._unfinished = self._read_unfinished()
             self._locked = stack.pop_all()
-        self._start = folder.stamp(RECIPE)
 
     def remaining(self, jobs: Iterable[Job]) -> list[Job]:
         """The jobs that are to be done; the rows they had are struck from the table.
@@ -111,18 +112,19 @@ class Results:
                 )
         self._undone = {job.target for job in undone}
         self._folder.sweep(self._undone)
+        refused: list[Job] = []
+        remaining: list[Job] = []
+        for job in undone:
+            (refused if self._is_in_the_way(job) else remaining).append(job)
+        self._unfinished |= {job.target for job in remaining}
+        self._folder.write_text(UNFINISHED, json.dumps(sorted(self._unfinished)))
         for job in undone:
             self._lines.pop(job.target, None)
         self._folder.write_text(TABLE, "".join((_as_line(_COLUMNS), *self._lines.values())))
-        remaining: list[Job] = []
-        for job in undone:
-            if self._is_in_the_way(job):
-                place = self._folder.locate(job.target)
-                error = f"{place} is there already; overwrite=true replaces it."
-                source = place_of(job.source)
-                self.add(Result(job.name, job.target, source=source, error=error))
-            else:
-                remaining.append(job)
+        for job in refused:
+            place = self._folder.locate(job.target)
+            error = f"{place} is there already; overwrite=true replaces it."
+            self.add(Result(job.name, job.target, source=place_of(job.source), error=error))
         return remaining
 
     def add(self, result: Result) -> None:
@@ -135,11 +137,13 @@ class Results:
     def __enter__(self) -> "Results":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Leaves the folder to others, with nothing half-written in it."""
         with self._locked:
             self._folder.sweep(self._undone)
             self._folder.close()
+            if kind is None and self._folder.stamp(UNFINISHED) is not None:
+                self._folder.remove(UNFINISHED)
 
     def _keep_recipe(self, recipe: dict[str, Any]) -> None:
         earlier = self._read_recipe()
@@ -155,6 +159,13 @@ class Results:
             return {**json.loads(text)["recipe"]} if text else {}
         except (ValueError, LookupError, TypeError) as error:
             raise self._foreign(RECIPE) from error
+
+    def _read_unfinished(self) -> set[str]:
+        text = self._folder.read_text(UNFINISHED)
+        try:
+            return {*json.loads(text)} if text else set()
+        except (ValueError, TypeError) as error:
+            raise self._foreign(UNFINISHED) from error
 
     def _read_lines(self) -> dict[str, str]:
         """The rows of the table, by their pictures."""
@@ -172,10 +183,10 @@ class Results:
         )
 
     def _is_in_the_way(self, job: Job) -> bool:
-        stamp = self._folder.stamp(job.target)
-        if stamp is None or self._start is None or self._overwrite:
-            return False
-        return stamp.modified_ns < self._start.modified_ns
+        """Whether there is a picture that no run has made."""
+        is_there = self._folder.stamp(job.target) is not None
+        is_ours = job.target in self._unfinished or self._row_of_picture(job) is not None
+        return is_there and not is_ours and not self._overwrite
 
     def _is_done(self, job: Job) -> bool:
         """Whether the picture is there, from this version of this original, by this recipe."""
@@ -210,16 +221,20 @@ def _as_cell(name: str, value: object) -> str:
 
 def _as_line(cells: Sequence[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text).writerow(cells)  # with its own line end it quotes both \r and \n
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _difference(folder: Folder, before: dict[str, Any], now: dict[str, Any]) -> str:
-    changed = next(k for k in now if k != "weights" and now[k] != before.get(k))
+    changed = next(
+        key
+        for key in {**now, **before}
+        if key != "weights" and (key not in now or key not in before or now[key] != before[key])
+    )
     what = (
         f"the pictures in {folder.location} were made with other weights ({before['weights']})"
         if changed == "weights_sha256"
         else f"`{changed}` was {before.get(changed)} for the pictures in {folder.location}, and is"
-        f" {now[changed]}"
+        f" {now.get(changed)}"
     )
     return f"{what}; name another `output`, or overwrite=true makes them anew."

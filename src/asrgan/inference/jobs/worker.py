@@ -206,7 +206,7 @@ class Worker:
         """What reading an original takes, at most."""
         try:
             head = read_head(job.source)
-        except UserError:  # its row will say so
+        except (UserError, OSError):  # its row will say so
             return 0
         bytes_per_px = _DECODER_BYTES_PER_PX + head.num_channels * head.num_bits // 8
         return head.height * head.width * bytes_per_px
@@ -273,8 +273,11 @@ class Worker:
         if not _is_copied(work.job, original, enlarged):
             yield from original.remarks
         format_ = format_of(work.job.target)
-        if enlarged.bits < original.bits and self.recipe.bits is None:
-            yield f"16 bits became 8, {format_.name} holds no more"
+        wanted_bits = self.recipe.bits or original.bits
+        if enlarged.bits < wanted_bits:
+            yield f"{wanted_bits} bits became {enlarged.bits}, {format_.name} holds no more"
+        if format_.exif_of(enlarged) is None and original.exif is not None:
+            yield f"its EXIF, more than {format_.name} holds, were left out"
         if original.alpha is not None and not format_.holds_alpha:
             yield "its alpha, wholly opaque, was left out"
         reached = self.upscaler.scale * max(original.height, original.width)
