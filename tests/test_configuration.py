@@ -183,8 +183,26 @@ def test_a_choice_stands_whatever_an_experiment_sets_in_it(
 ):
     words = [f"experiment={experiment}", f"size={size}", "data.train=x", *choices]
     config = compose("train", words)
-    assert isinstance(instantiate(config["discriminator"], _convert_="all"), expected)
+    discriminator = instantiate(config["discriminator"], _convert_="all")
+    assert isinstance(discriminator, expected)
+    assert discriminator is None or not discriminator.attention_layers
     assert (config["loss"]["adversarial"] is None) == (expected is type(None))
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_pool_size_is_that_of_the_experiments_attention(network: str):
+    words = ["experiment=asrgan_x4", "data.train=x", f"{network}.pool_size=8"]
+    arguments = compose("train", words)[network]
+    arguments.pop("weights", None)
+    built = instantiate(arguments, _convert_="all")
+    (layer,) = built.attention_layers.values()
+    assert layer.pool_size == 8
+
+
+@pytest.mark.parametrize("group", ["discriminator", "loss/perceptual", "logger"])
+def test_null_is_no_choice(group: str):
+    with pytest.raises(UserError, match=rf"`{group}` \(=null\) must be one of "):
+        compose("train", ["data.train=x", f"{group}=null"])
 
 
 def test_a_setting_of_what_is_left_out_is_refused():

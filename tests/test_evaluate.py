@@ -193,8 +193,11 @@ def test_a_model_that_makes_no_numbers_is_an_error(
     tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ):
     nothing = torch.full((3, 40, 48), float("nan"))
-    monkeypatch.setattr("asrgan.inference.Upscaler.upscale", lambda *_: nothing)
-    with pytest.raises(DivergedError, match=r"^bicubic makes values that are no numbers of left"):
+    stream = "asrgan.inference.upscaler.BicubicStream.run"
+    monkeypatch.setattr(stream, lambda *_: iter([nothing]))
+    with pytest.raises(
+        DivergedError, match=r"^bicubic, left.*: the network makes values that are no"
+    ):
         run(tmp_path / "o", "models=[bicubic]", f"benchmarks=[{photographs}/Val]")
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -446,6 +446,33 @@ def test_training_works_without_validation(run_training: Train, tmp_path: Path):
         ),
         (["optimizer.accumulate=0"], r"`optimizer.accumulate` \(=0\) must be a whole number of at"),
         (["optimizer.accumulate=null"], r"`optimizer.accumulate` \(=None\) must be a whole number"),
+        (
+            ["nonfinite_limit=null"],
+            r"`nonfinite_limit` \(=None\) must be a whole number of at least 0",
+        ),
+        (["trainer.num_samples=-1"], r"`trainer.num_samples` \(=-1\) must be a whole number of at"),
+        (["optimizer.discriminator_steps=2"], r"\(=2\) must be 1 without a discriminator"),
+        (
+            ["trainer.metrics=[psnr_y_db,ms_ssim_y]", "trainer.best_metric=ms_ssim_y"],
+            r"at least \d+ are needed",
+        ),
+        (
+            ["optimizer.generator_schedule.total_steps=3"],
+            r"`total_steps` \(=3\) .* at least `max_it",
+        ),
+        (["+optimizer.generator.foo=1"], r"`optimizer.generator`: .*'foo'.* To replace all of it"),
+        (
+            [
+                "~optimizer.generator_schedule",
+                "+optimizer.generator_schedule={_partial_: true,"
+                " _target_: torch.optim.lr_scheduler.ReduceLROnPlateau}",
+            ],
+            r"ReduceLROnPlateau waits for a metric",
+        ),
+        (
+            ["experiment=srgan_x4", "data.batch_size=1", "data.crop_size_px=16"],
+            r"`data.batch_size` \(=1\) leaves D's last batch norm one value; try data.crop",
+        ),
         (["seed=-1"], r"`seed` \(=-1\) must be a whole number from 0 to 4294967295"),
         (["seed=1.5"], r"`seed` \(=1.5\) must be a whole number"),
         (["seed=null"], r"`seed` \(=None\) must be a whole number"),
@@ -642,3 +669,41 @@ def test_a_damaged_checkpoint_is_not_resumed(run_training: Train, tmp_path: Path
         torch.save({"asrgan": Path("/")}, path)  # a class, which could be any class
     with pytest.raises(UserError, match=r"last\.ckpt` is no checkpoint of .* or damaged \(\w+"):
         run_training(tmp_path / "run", "resume=true", *FOR_LONGER)
+
+
+def test_a_resumed_run_remembers_what_it_began_with(run_training: Train, tmp_path: Path):
+    first = run_training(tmp_path / "first", "max_iterations=2")
+    weights = f"generator.weights={first}/generator.safetensors"
+    run = run_training(tmp_path / "run", "max_iterations=2", FOR_LONGER[1], weights)
+    run_training(run, "max_iterations=4", FOR_LONGER[1], "resume=true")
+    recipe = read_metadata(run / "generator.safetensors")["recipe"]
+    assert recipe["iteration"] == 4
+    assert recipe["config"]["generator"]["weights"] == f"{first}/generator.safetensors"
+
+
+def test_a_run_is_not_shortened(run_training: Train, tmp_path: Path):
+    run = run_training(tmp_path / "run", "max_iterations=4", FOR_LONGER[1])
+    with pytest.raises(UserError, match=r"`max_iterations` \(=2\) must be at least 4, which"):
+        run_training(run, "max_iterations=2", FOR_LONGER[1], "resume=true")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer.discriminator_steps=2", "trainer.log_every=2"),
+        ("optimizer.accumulate=2", "trainer.log_every=3"),
+        ("optimizer.accumulate=2", "optimizer.discriminator_steps=2", "trainer.log_every=4"),
+    ],
+)
+def test_each_row_has_the_gradients_norms(
+    overrides: Sequence[str], run_training: Train, tmp_path: Path
+):
+    run = run_training(tmp_path / "run", "experiment=srgan_x4", "max_iterations=12", *overrides)
+    rows = [row for row in rows_of(run) if "train/loss_g/total" in row]
+    assert len(rows) >= 3
+    for network in ("generator", "discriminator"):
+        assert all(float(row[f"train/gradient_norm/{network}"]) > 0 for row in rows)
+
+
+def test_training_works_without_loggers_but_the_table(run_training: Train, tmp_path: Path):
+    assert rows_of(run_training(tmp_path / "run", "logger=[]", "max_iterations=2"))

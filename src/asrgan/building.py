@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=SuperResolution)
 
+_D_STRIDE = 16  # px of HR to a value of the last map of SRGAN's discriminator
+
 
 def check_settings(config: DictConfig, *, num_devices: int) -> None:
     """Finds what is wrong with a training's numbers, whatever machine it is for.
@@ -33,6 +35,8 @@ def check_settings(config: DictConfig, *, num_devices: int) -> None:
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise UserError(f"`seed` (={config.seed}) must be a whole number from 0 to {2**32 - 1}.")
     accumulate = check_count(config, "optimizer.accumulate")
+    for key in ("nonfinite_limit", "trainer.num_samples"):
+        check_count(config, key, at_least=0)
     for key in ("max_iterations", "validate_every", "checkpoint_every", "trainer.log_every"):
         value = check_count(config, key)
         # A checkpoint holds no gradients that wait for their step.
@@ -51,17 +55,23 @@ def check_settings(config: DictConfig, *, num_devices: int) -> None:
             f"`data.batch_size` (={batch_size}) must be divisible by the number of devices"
             f" ({num_devices}), which share it; try {-(-batch_size // num_devices) * num_devices}."
         )
+    has_batch_norm = OmegaConf.select(config, "discriminator.norm") == "batch"
+    if has_batch_norm and batch_size == num_devices and config.data.crop_size_px <= _D_STRIDE:
+        raise UserError(
+            f"`data.batch_size` (={batch_size}) leaves D's last batch norm one value;"
+            f" try data.crop_size_px={2 * _D_STRIDE}, a larger batch, or discriminator.norm=none."
+        )
 
 
-def check_count(config: DictConfig, key: str) -> int:
-    """The value of a key that must be a whole number of at least 1.
+def check_count(config: DictConfig, key: str, *, at_least: int = 1) -> int:
+    """The value of a key that must be a whole number.
 
     Raises:
         UserError: it is not.
     """
     value = OmegaConf.select(config, key)
-    if not isinstance(value, int) or value < 1:
-        raise UserError(f"`{key}` (={value}) must be a whole number of at least 1.")
+    if not isinstance(value, int) or value < at_least:
+        raise UserError(f"`{key}` (={value}) must be a whole number of at least {at_least}.")
     return value
 
 
@@ -94,7 +104,8 @@ def build_training(
             f"`trainer.best_metric` (={best_metric}) must be in `trainer.metrics` and have its"
             f" weights at hand; try one of {', '.join(protocol.metrics)}, content_loss."
         )
-    data = build_data(config, num_workers=num_workers, minimum_size_px=protocol.minimum_size_px)
+    minimum_size_px = max(protocol.minimum_size_px, protocol.minimum_size_of(best_metric))
+    data = build_data(config, num_workers=num_workers, minimum_size_px=minimum_size_px)
     data.setup("fit")
     module = build_module(
         config,
@@ -103,6 +114,14 @@ def build_training(
         protocol=protocol,
         has_weights=has_weights,
     )
+    for schedule in module.configure_optimizers()[1]:
+        total = getattr(schedule, "total_steps", config.max_iterations)
+        if total < config.max_iterations:
+            raise UserError(
+                f"`total_steps` (={total}) of a learning rate's schedule must be at least"
+                f" `max_iterations` (={config.max_iterations}): it ends there. A run that shall go"
+                " on from its generator is another one, with generator.weights=."
+            )
     return protocol, data, module
 
 

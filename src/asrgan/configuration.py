@@ -66,6 +66,7 @@ def run_verb(verb: str, arguments: Sequence[str], task: Task) -> None:
     _register_resolvers()
     if verb == "doctor":
         arguments = [_size_in_px(argument) for argument in arguments]
+    _refuse_null_choices(arguments)
     is_sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
     arguments = [_path_in_grammar(argument, is_sweep=is_sweep) for argument in arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach the command line, which words them
@@ -161,6 +162,7 @@ def compose_seeds(overrides: Sequence[str], seeds: Sequence[int]) -> list[dict[s
 def _composed(verb: str, overrides: Sequence[str]) -> Generator[DictConfig]:
     """The configuration, while what it says of Hydra can be read."""
     _register_resolvers()
+    _refuse_null_choices(overrides)
     earlier = HydraConfig.instance().cfg
     with _initialized():
         config = hydra.compose(verb, list(overrides), return_hydra_config=True)
@@ -322,6 +324,14 @@ def _size_in_px(argument: str) -> str:
     key, _, value = argument.partition("=")
     is_option = (configuration_folder() / "size" / f"{value}.yaml").exists()
     return argument if key != "size" or is_option else f"size_px={quoted(value)}"
+
+
+def _refuse_null_choices(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if value == "null" and (folder := configuration_folder() / group).is_dir():
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise UserError(f"`{group}` (=null) must be one of {known}.")
 
 
 def _path_in_grammar(argument: str, *, is_sweep: bool) -> str:

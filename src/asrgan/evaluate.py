@@ -102,7 +102,7 @@ def run(config: DictConfig, output_dir: Path) -> None:
             as_texts(config.benchmarks),
             scale=config.scale,
             minimum_size_px=protocol.minimum_size_px,
-            maximum_px=round(config.maximum_mpx * 1e6),
+            maximum_px=None if config.maximum_mpx is None else round(config.maximum_mpx * 1e6),
         )
         _check(config, models, benchmarks, protocol, requirements)
         galleries = _open_galleries(config, models, benchmarks, protocol)
@@ -231,7 +231,7 @@ def _check(
     """Refuses what cannot be answered before any work is done; says which columns follow."""
     if config.baseline is not None and str(config.baseline) not in models:
         raise UserError(f"`baseline` (={config.baseline}) must be one of {', '.join(models)}.")
-    if not 0 < config.confidence < 1:
+    if not 0 < (config.confidence or 0) < 1:
         raise UserError(f"`confidence` (={config.confidence}) must lie between 0 and 1; try 0.95.")
     available: set[str] = set()
     for benchmark in benchmarks:

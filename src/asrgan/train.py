@@ -133,6 +133,8 @@ def _run(config: DictConfig, launch: Launch, output_dir: Path) -> None:
     pl.seed_everything(config.seed, verbose=False)
     last = _last_of(output_dir)
     is_resumed = last.exists()
+    if is_resumed:  # whatever it is told now: what it began with is part of what it is
+        config.generator.weights = OmegaConf.load(output_dir / "config.yaml").generator.weights
     if is_resumed and _is_finished(output_dir, config.max_iterations):
         log.info("Already trained for max_iterations=%d.", config.max_iterations)
     else:
@@ -209,6 +211,11 @@ def _last_of(output_dir: Path) -> Path:
 def _is_finished(output_dir: Path, max_iterations: int) -> bool:
     """Whether nothing is left to do: a run may be killed while W&B takes over its files."""
     progress = read_progress(_last_of(output_dir))
+    if progress.iteration > max_iterations:
+        raise UserError(
+            f"`max_iterations` (={max_iterations}) must be at least {progress.iteration}, which"
+            f" {output_dir} has made already."
+        )
     if progress.iteration < max_iterations or progress.is_validation_due:
         return False
     return _read_description(output_dir).get("ended_at") == progress.iteration
@@ -299,7 +306,7 @@ def _build_trainer(
         instantiate(node, _convert_="all", _partial_=True)(
             directory=output_dir, run_config=identified
         )
-        for node in config.logger.values()
+        for node in (config.get("logger") or {}).values()
     ]
     callbacks: list[Callback] = [
         schedule,

@@ -66,9 +66,10 @@ def build(module_class: Any, *overrides: str, precision: str = "bf16-mixed") -> 
     [
         ((), "bf16-mixed"),
         (("trainer.recompute=true",), "bf16-mixed"),
+        (("on_nonfinite=skip",), "bf16-mixed"),
         (("optimizer.accumulate=2", "discriminator=unet"), "32-true"),
     ],
-    ids=["plain", "recomputed", "accumulated"],
+    ids=["plain", "recomputed", "skipping", "accumulated"],
 )
 def test_a_forecast_is_what_the_steps_allocate(overrides: tuple[str, ...], precision: str):
     arguments = {"crop_size_px": 128, "batch_size": 2}

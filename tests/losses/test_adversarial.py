@@ -67,6 +67,29 @@ def test_losses_equal_a_hand_calculation(objective_class: type[AdversarialObject
     )
 
 
+@pytest.mark.parametrize(
+    ("objective_class", "real", "fake", "expected"),
+    [
+        (NonSaturatingLoss, 0.0, -100.0, (0.5, 0)),
+        (HingeLoss, 100.0, 0.0, (1, 0.5)),
+        (LeastSquaresLoss, 1.0, 0.0, (1, 0)),
+        (LeastSquaresLoss, 1.5, -0.5, (1, 0)),
+        (RelativisticAverageLoss, 7.0, 7.0, (0.5, 0.5)),
+        (RelativisticAverageLoss, 107.0, 7.0, (1, 0)),
+    ],
+)
+def test_probabilities_are_what_an_objective_reads_from_logits(
+    objective_class: type[AdversarialObjective],
+    real: float,
+    fake: float,
+    expected: tuple[float, float],
+):
+    objective = objective_class(weight=1)
+    judged = objective.probabilities(logits([real]).bfloat16(), logits([fake, fake]).bfloat16())
+    assert [p.mean().item() for p in judged] == pytest.approx(expected)
+    assert [p.shape for p in judged] == [(1, 1), (2, 1)]
+
+
 @each_objective
 def test_the_weight_is_left_to_the_caller(objective_class: type[AdversarialObjective]):
     heavy, light = objective_class(weight=1e3), objective_class(weight=1e-3)

@@ -1,5 +1,6 @@
 """What a run keeps on disk, and how it stops."""
 
+import logging
 import math
 import os
 import signal
@@ -19,6 +20,8 @@ from asrgan.engine.super_resolution import SuperResolution
 from asrgan.errors import DivergedError, InterruptedRunError, PreemptedRunError, UserError
 from asrgan.files import atomic_path, remove_unfinished
 from asrgan.models import save_generator
+
+log = logging.getLogger(__name__)
 
 # GPUs that ask each other wait until all that they were given is computed.
 _STEPS_BETWEEN_QUESTIONS = 10
@@ -174,7 +177,13 @@ class Checkpoints(Callback):
         score = pl_module.validation_scores[self.best_metric]
         sign = DIRECTIONS[self.best_metric]
         is_better = self.best_score is None or sign * score > sign * self.best_score
-        if is_better and not math.isnan(score):
+        if math.isnan(score):
+            log.warning(
+                "`%s` has no value at iteration %d, which cannot be the best.",
+                self.best_metric,
+                pl_module.iteration,
+            )
+        elif is_better:
             pl_module.raise_if_broken()
             self.best_score = score
             self._save(trainer, pl_module, "best.ckpt")

@@ -29,6 +29,7 @@ class Rehearsal(SuperResolution):
 
     def __init__(self, *, precision: str, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._precision = precision
         dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
         self._autocast = torch.autocast("cpu", dtype, enabled=precision.endswith("-mixed"))
         self._fakes = FakeTensorMode()
@@ -91,7 +92,7 @@ class Rehearsal(SuperResolution):
     @property
     def trainer(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - none is ever set
         """What is asked of one."""
-        return SimpleNamespace(precision_plugin=None)
+        return SimpleNamespace(precision_plugin=None, precision=self._precision, world_size=1)
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
         """G's, then D's."""

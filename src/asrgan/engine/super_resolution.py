@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
 from asrgan.data import BenchmarkImage, Degradation, sample_numbers
@@ -142,6 +143,11 @@ class SuperResolution(pl.LightningModule):
             )
         if not content_losses and adversarial_loss is None:
             raise UserError("`loss` must name at least one loss; try loss/pixel=l1.")
+        if discriminator is None and optimization.discriminator_steps > 1:
+            raise UserError(
+                f"`optimizer.discriminator_steps` (={optimization.discriminator_steps}) must be 1"
+                " without a discriminator."
+            )
         if on_nonfinite not in ("stop", "skip"):
             raise UserError(f"`on_nonfinite` (={on_nonfinite}) must be stop or skip.")
         self.automatic_optimization = False
@@ -275,8 +281,9 @@ class SuperResolution(pl.LightningModule):
         loss = self.adversarial_loss.discriminator_loss(real_logits, fake_logits)
         self._require_finite("train/loss_d/total", loss)
         self._means.add("train/loss_d/total", loss)
-        self._means.add("train/d_real", torch.sigmoid(real_logits.detach().float()).mean())
-        self._means.add("train/d_fake", torch.sigmoid(fake_logits.detach().float()).mean())
+        judged = self.adversarial_loss.probabilities(real_logits.detach(), fake_logits.detach())
+        for name, probability in zip(("real", "fake"), judged, strict=True):
+            self._means.add(f"train/d_{name}", probability.mean())
         self._descend(self._optimizers[1], loss)
 
     def _judge(self, image: Tensor) -> Tensor:
@@ -316,12 +323,20 @@ class SuperResolution(pl.LightningModule):
         if self._scaler and getattr(optimizer, "_step_supports_amp_scaling", False):
             self._scaler.unscale_(optimizer)  # Lightning leaves it to fused optimizers
         clip_norm = self.optimization.gradient_clip_norm
-        is_written = (self.iteration + 1) % self.log_every == 0
+        steps = self._iterations_of_a_step(optimizer)
+        is_written = (
+            -(self.iteration + 1) % self.log_every < steps
+        )  # by the next row: no later step
         if clip_norm is None and not is_written:
             return
         largest = math.inf if clip_norm is None else clip_norm
         norm = nn.utils.clip_grad_norm_(_parameters_of(optimizer), largest)
         self._means.add(_gradient_norm_of(optimizer, self._optimizers), norm)
+
+    def _iterations_of_a_step(self, optimizer: Optimizer) -> int:
+        is_generators = optimizer is self._optimizers[0].optimizer
+        turns = self.optimization.discriminator_steps if is_generators else 1
+        return self.optimization.accumulate * turns
 
     def _average_generator(self) -> None:
         if self._completes_a_step:
@@ -356,15 +371,29 @@ class SuperResolution(pl.LightningModule):
         return optimizers if isinstance(optimizers, list) else [optimizers]  # type: ignore[list-item]
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
-        """One optimizer per network, over its own parameters."""
+        """One optimizer per network, over its own parameters.
+
+        Raises:
+            UserError: an optimizer or a schedule does not take its settings, or wants a metric.
+        """
         recipe = self.optimization
-        optimizers = [recipe.generator(self.generator.parameters())]
-        factories = [recipe.generator_schedule]
-        if self.discriminator is not None:
-            optimizers.append(recipe.discriminator(self.discriminator.parameters()))
-            factories.append(recipe.discriminator_schedule)
-        pairs = zip(optimizers, factories, strict=True)
-        return optimizers, [factory(optimizer) for optimizer, factory in pairs if factory]
+        optimizers: list[Optimizer] = []
+        schedules: list[LRScheduler] = []
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        for name, network in networks.items():
+            if network is None:
+                continue
+            with _explaining(f"optimizer.{name}"):
+                optimizers.append(getattr(recipe, name)(network.parameters()))
+            if build := getattr(recipe, f"{name}_schedule"):
+                with _explaining(f"optimizer.{name}_schedule"):
+                    schedules.append(build(optimizers[-1]))
+        if any(isinstance(schedule, ReduceLROnPlateau) for schedule in schedules):
+            raise UserError(
+                "`optimizer`: ReduceLROnPlateau waits for a metric, and schedules count iterations"
+                " here; try MultiStepLR."
+            )
+        return optimizers, schedules
 
     # Where a loss is not finite, and is to be skipped
 
@@ -569,6 +598,16 @@ class SuperResolution(pl.LightningModule):
         # The module is moved to its device later.
         device = self.trainer.strategy.root_device
         self._means.restore(checkpoint["asrgan"]["means"], device=device)
+
+
+@contextmanager
+def _explaining(key: str) -> Generator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"`{key}`: {error}. To replace all of it: '~{key}' '+{key}={{_target_: ...}}'."
+        ) from error
 
 
 def _parameters_of(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:

@@ -49,6 +49,14 @@ class AdversarialObjective(ABC):
             A float32 scalar.
         """
 
+    def probabilities(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """How likely the discriminator holds each for real, as this objective reads its logits.
+
+        Returns:
+            Of the real and of the fake ones, float32 in [0, 1], of their shapes.
+        """
+        return real_logits.float().sigmoid(), fake_logits.float().sigmoid()
+
 
 class NonSaturatingLoss(AdversarialObjective):
     """Cross entropy; the generator maximises log D instead of minimising log (1 - D).
@@ -95,6 +103,10 @@ class LeastSquaresLoss(AdversarialObjective):
         real_loss = (real_logits.float() - 1).square().mean()
         return (real_loss + fake_logits.float().square().mean()) / 2
 
+    def probabilities(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits themselves, whose targets are 1 and 0."""
+        return real_logits.float().clamp(0, 1), fake_logits.float().clamp(0, 1)
+
 
 class RelativisticAverageLoss(AdversarialObjective):
     """Cross entropy of each logit relative to the mean of the other side's.
@@ -119,3 +131,8 @@ class RelativisticAverageLoss(AdversarialObjective):
         """The mean of -log sigmoid(real - E[fake]) plus that of -log sigmoid(E[real] - fake)."""
         real, fake = real_logits.float(), fake_logits.float()
         return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
+
+    def probabilities(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Of being more real than the mean of the other side."""
+        real, fake = real_logits.float(), fake_logits.float()
+        return (real - fake.mean()).sigmoid(), (fake - real.mean()).sigmoid()

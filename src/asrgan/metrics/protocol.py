@@ -164,6 +164,10 @@ class Protocol:
         required = [m.minimum_size_px for m in self._measures.values() if m.is_required]
         return max(required, default=self._scale)
 
+    def minimum_size_of(self, name: str) -> int:
+        """Shortest side for which a metric has a value; 1 for what it does not compute."""
+        return self._measures[name].minimum_size_px if name in self._measures else 1
+
     @property
     def description(self) -> str:
         """How the numbers were made, for the head of a table; a list in Markdown."""

@@ -116,11 +116,10 @@ def _apply(
     hr_image = image.hr_image[None].to(device) if isinstance(image, BenchmarkImage) else None
     lr_image = image.lr_image[None].to(device)
     for model, enlarge in models.items():
-        sr_image = enlarge(image.lr_image)
-        if not sr_image.isfinite().all():
-            raise DivergedError(
-                f"{model} makes values that are no numbers of {image.name}; leave this model out."
-            )
+        try:
+            sr_image = enlarge(image.lr_image)
+        except DivergedError as error:
+            raise DivergedError(f"{model}, {image.name}: {error}") from error
         (values[model],) = protocol(sr_image[None].to(device), hr_image=hr_image, lr_image=lr_image)
         versions[model] = to_array(sr_image)
     return versions, values
