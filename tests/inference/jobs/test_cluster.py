@@ -104,3 +104,14 @@ def test_a_network_that_cannot_be_opened_is_the_end(jobs: list[Job], worker: Wor
 def test_numbers_have_to_be_positive():
     with pytest.raises(UserError, match=r"`ray\.cpus_per_actor` \(=0\) must be at least 1"):
         engine(cpus_per_actor=0)
+
+
+def test_paths_may_be_relative(
+    jobs: list[Job], worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The cluster was started in another folder."""
+    monkeypatch.chdir(tmp_path)
+    job = replace(jobs[0], source="in/00.png")
+    (row,) = engine().run([job], replace(worker, output="out"))
+    assert not row.error
+    assert (tmp_path / "out" / "00.png").is_file()

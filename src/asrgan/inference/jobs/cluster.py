@@ -6,11 +6,13 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from asrgan.errors import UserError
+from asrgan.inference.jobs.folders import is_remote
 from asrgan.inference.jobs.listing import Job
 from asrgan.inference.jobs.local import LocalEngine
 from asrgan.inference.jobs.results import Result
@@ -70,6 +72,9 @@ class RayEngine:
         is_started = not ray.is_initialized()
         if is_started:
             self._start(ray)
+        # Actors may have another working directory.
+        jobs = [replace(job, source=_absolute(job.source)) for job in jobs]
+        worker = replace(worker, output=_absolute(worker.output))
         try:
             yield from self._rounds(ray, jobs, worker)
         finally:
@@ -142,6 +147,10 @@ class RayEngine:
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"`ray.address` (={self.address}): {reason}") from error
+
+
+def _absolute(location: str) -> str:
+    return location if is_remote(location) else str(Path(location).absolute())
 
 
 def _import_ray() -> Any:
