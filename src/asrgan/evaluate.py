@@ -183,7 +183,7 @@ def _is_model(file: Path) -> bool:
 
 
 def open_benchmarks(
-    specifications: Sequence[str], *, scale: int, minimum_size_px: int, maximum_px: int
+    specifications: Sequence[str], *, scale: int, minimum_size_px: int, maximum_px: int | None
 ) -> list[Benchmark | Originals]:
     """Opens ``DIR``, ``hr:DIR`` and ``lr:DIR``.
 
