@@ -64,7 +64,7 @@ def check_settings(config: DictConfig, *, num_devices: int) -> None:
 
 
 def check_count(config: DictConfig, key: str, *, at_least: int = 1) -> int:
-    """The value of a key that must be a whole number.
+    """The value of a key that must be a whole number of at least so much.
 
     Raises:
         UserError: it is not.

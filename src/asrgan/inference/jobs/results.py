@@ -117,7 +117,7 @@ class Results:
         for job in undone:
             (refused if self._is_in_the_way(job) else remaining).append(job)
         self._unfinished |= {job.target for job in remaining}
-        self._folder.write_text(UNFINISHED, json.dumps(sorted(self._unfinished)))
+        self._keep_unfinished()
         for job in undone:
             self._lines.pop(job.target, None)
         self._folder.write_text(TABLE, "".join((_as_line(_COLUMNS), *self._lines.values())))
@@ -142,8 +142,9 @@ class Results:
         with self._locked:
             self._folder.sweep(self._undone)
             self._folder.close()
-            if kind is None and self._folder.stamp(UNFINISHED) is not None:
-                self._folder.remove(UNFINISHED)
+            if kind is None:
+                self._unfinished -= self._undone
+                self._keep_unfinished()
 
     def _keep_recipe(self, recipe: dict[str, Any]) -> None:
         earlier = self._read_recipe()
@@ -159,6 +160,12 @@ class Results:
             return {**json.loads(text)["recipe"]} if text else {}
         except (ValueError, LookupError, TypeError) as error:
             raise self._foreign(RECIPE) from error
+
+    def _keep_unfinished(self) -> None:
+        if self._unfinished:
+            self._folder.write_text(UNFINISHED, json.dumps(sorted(self._unfinished)))
+        elif self._folder.stamp(UNFINISHED) is not None:
+            self._folder.remove(UNFINISHED)
 
     def _read_unfinished(self) -> set[str]:
         text = self._folder.read_text(UNFINISHED)
