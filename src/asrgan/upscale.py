@@ -22,7 +22,7 @@ Of a folder, files that are no pictures by their names are left out, and counted
 
 Alpha is enlarged too, grey stays grey, 16 bits stay 16 bits, colour profile and EXIF are kept, the
 orientation is applied; CMYK becomes sRGB. JPEG holds no transparency: a picture with any is an
-error there. Originals are never replaced.
+error there. Originals are never replaced; one of more than 179 million px is refused.
 
 Writes to output, if it is a folder:
   the pictures   each appears whole or not at all

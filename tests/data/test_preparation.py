@@ -121,7 +121,7 @@ def test_every_file_is_either_used_or_rejected_with_a_reason(prepare: Prepare, f
     rejected = {row["path"]: row["reason"] for row in rows_of(output / "rejected.csv")}
     bomb = rejected.pop("bomb.png")
     truncated = rejected.pop("truncated.jpg")
-    assert "decompression bomb" in bomb
+    assert "million px" in bomb
     assert truncated.startswith("cannot be read: ")
     assert "truncated" in truncated
     assert rejected == {
