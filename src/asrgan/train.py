@@ -209,7 +209,11 @@ def _last_of(output_dir: Path) -> Path:
 
 
 def _is_finished(output_dir: Path, max_iterations: int) -> bool:
-    """Whether nothing is left to do: a run may be killed while W&B takes over its files."""
+    """Whether nothing is left to do: a run may be killed while W&B takes over its files.
+
+    Raises:
+        UserError: more was done than is asked for.
+    """
     progress = read_progress(_last_of(output_dir))
     if progress.iteration > max_iterations:
         raise UserError(

@@ -324,9 +324,8 @@ class SuperResolution(pl.LightningModule):
             self._scaler.unscale_(optimizer)  # Lightning leaves it to fused optimizers
         clip_norm = self.optimization.gradient_clip_norm
         steps = self._iterations_of_a_step(optimizer)
-        is_written = (
-            -(self.iteration + 1) % self.log_every < steps
-        )  # by the next row: no later step
+        # The last one before the next row.
+        is_written = -(self.iteration + 1) % self.log_every < steps
         if clip_norm is None and not is_written:
             return
         largest = math.inf if clip_norm is None else clip_norm

@@ -19,10 +19,9 @@ from asrgan.inference.memory import (
     parse_memory,
 )
 from asrgan.inference.network import Network, with_attention
-from asrgan.inference.upscaler import GREY_WEIGHTS, Upscaler
+from asrgan.inference.upscaler import Upscaler
 
 __all__ = [
-    "GREY_WEIGHTS",
     "Forecast",
     "MemoryBudgetError",
     "Network",

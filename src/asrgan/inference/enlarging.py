@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asrgan.imaging import resize_bands
-from asrgan.inference.upscaler import GREY_WEIGHTS, Upscaler, as_planes, row_bands
+from asrgan.inference.upscaler import Upscaler, as_grey, as_planes, fill_levels, row_bands
 from asrgan.pictures import Picture
 
 
@@ -69,7 +69,7 @@ def enlarge(
         height, width = (scale * side for side in levels.shape[:2])
         if size != (height, width):
             bands = resize_bands(bands, height=height, size=size)
-        _fill(result, bands)
+        fill_levels(result, bands)
         return result
 
     if picture.colour.ndim == 2:
@@ -108,21 +108,10 @@ def _is_grey(colour: NDArray[Any]) -> bool:
     return bool((colour == colour[..., :1]).all())
 
 
-def _fill(levels: NDArray[Any], bands: Iterable[Tensor]) -> None:
-    """Rounds bands of (C, rows, W), or of one channel for all, to the levels of (H, W, C)."""
-    top, white = 0, np.iinfo(levels.dtype).max
-    for band in bands:
-        rows = band.clamp(0, 1).mul_(white).round_().permute(1, 2, 0).numpy()
-        np.copyto(levels[top : top + len(rows)], rows, casting="unsafe")
-        top += len(rows)
-
-
 def _enlarged_bands(planes: Tensor, upscaler: Upscaler, *, caller_bytes: int) -> Iterator[Tensor]:
     """(1 or 3, H, W) as bands in [0, 1], scale times as large, of as many channels."""
-    weights = torch.tensor(GREY_WEIGHTS)[:, None, None]
     for band in upscaler.bands(planes.expand(3, -1, -1), caller_bytes=caller_bytes):
-        result = band if len(planes) == 3 else (band * weights).sum(dim=0, keepdim=True)
-        yield result.clamp(0, 1)
+        yield (band if len(planes) == 3 else as_grey(band)).clamp(0, 1)
 
 
 def _within_range(bands: Iterable[Tensor], planes: Tensor, *, scale: int) -> Iterator[Tensor]:

@@ -1,6 +1,6 @@
 """A generator that enlarges pictures of any size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ PrecisionName = Literal["auto", "bfloat16", "float32"]
 _NOT_RGB = ("CMYK", "LAB", "YCbCr", "HSV")
 # What two processes that do the same may differ by.
 _SPARE_BYTES = 16 << 20
-GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, section 2.5.1
+_GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, section 2.5.1
 _BAND_ROWS = 64  # of a picture that becomes floating point at a time
 
 
@@ -268,22 +268,15 @@ class Upscaler:
             raise _unknown(f"a {image.dtype} array {image.shape}")
         size = self.scale * image.shape[0], self.scale * image.shape[1]
         sr_image = np.empty((*size, *image.shape[2:]), image.dtype)
-        largest = np.iinfo(image.dtype).max
         lr_image = as_planes(image[..., :3] if image.ndim == 3 else image)
-        top = 0
-        for band in self.bands(lr_image.expand(3, -1, -1), caller_bytes=sr_image.nbytes):
-            rows = sr_image[top : top + band.shape[1]]
-            if image.ndim == 2:
-                rows[:] = _levels(torch.tensordot(torch.tensor(GREY_WEIGHTS), band, 1), largest)
-            else:
-                rows[..., :3] = _levels(band.permute(1, 2, 0), largest)
-            top += band.shape[1]
-        if image.shape[2:] == (4,):
-            top = 0
-            for band in resize_bands(row_bands(image[..., 3]), height=len(image), size=size):
-                rows = sr_image[top : top + band.shape[1], :, 3]
-                rows[:] = _levels(band[0], largest)
-                top += band.shape[1]
+        bands = self.bands(lr_image.expand(3, -1, -1), caller_bytes=sr_image.nbytes)
+        if image.ndim == 2:
+            fill_levels(sr_image[..., None], map(as_grey, bands))
+            return sr_image
+        fill_levels(sr_image[..., :3], bands)
+        if image.shape[2] == 4:
+            alpha = resize_bands(row_bands(image[..., 3]), height=len(image), size=size)
+            fill_levels(sr_image[..., 3:], alpha)
         return sr_image
 
     def _plan(
@@ -356,8 +349,18 @@ def row_bands(levels: NDArray[Any]) -> Iterator[Tensor]:
         yield as_planes(levels[top : top + _BAND_ROWS])
 
 
-def _levels(values: Tensor, largest: int) -> NDArray[Any]:
-    return values.clamp(0, 1).mul(largest).round().numpy()
+def as_grey(band: Tensor) -> Tensor:
+    """The luma (1, rows, W) of a band (3, rows, W)."""
+    return (band * torch.tensor(_GREY_WEIGHTS)[:, None, None]).sum(dim=0, keepdim=True)
+
+
+def fill_levels(levels: NDArray[Any], bands: Iterable[Tensor]) -> None:
+    """Rounds bands of (C, rows, W), or of one channel for all, to the levels of (H, W, C)."""
+    top, white = 0, np.iinfo(levels.dtype).max
+    for band in bands:
+        rows = band.clamp(0, 1).mul_(white).round_().permute(1, 2, 0).numpy()
+        np.copyto(levels[top : top + len(rows)], rows, casting="unsafe")
+        top += len(rows)
 
 
 def _unknown(kind: str) -> UserError:

@@ -4,7 +4,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -101,8 +101,8 @@ class Folder:
             file.write(text.encode(**_TEXT))
 
     def remove(self, name: str) -> None:
-        """Removes a file that is there."""
-        Path(self.location, name).unlink()
+        """Removes a file, if it is there."""
+        Path(self.location, name).unlink(missing_ok=True)
 
     @contextmanager
     def locked(self, name: str) -> Generator[None]:
@@ -205,7 +205,8 @@ class RemoteFolder(Folder):
 
     def remove(self, name: str) -> None:
         """As `Folder.remove`."""
-        self._system.delete_file(f"{self._path}/{name}")
+        with suppress(FileNotFoundError):
+            self._system.delete_file(f"{self._path}/{name}")
         self._stamps = None
 
     @contextmanager

@@ -164,7 +164,7 @@ class Results:
     def _keep_unfinished(self) -> None:
         if self._unfinished:
             self._folder.write_text(UNFINISHED, json.dumps(sorted(self._unfinished)))
-        elif self._folder.stamp(UNFINISHED) is not None:
+        else:
             self._folder.remove(UNFINISHED)
 
     def _read_unfinished(self) -> set[str]:

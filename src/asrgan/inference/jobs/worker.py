@@ -270,14 +270,14 @@ class Worker:
         original, enlarged = work.original, work.enlarged
         if original is None or enlarged is None or work.error:
             return
+        format_ = format_of(work.job.target)
         if not _is_copied(work.job, original, enlarged):
             yield from original.remarks
-        format_ = format_of(work.job.target)
+            if original.exif is not None and format_.exif_of(enlarged) is None:
+                yield f"its EXIF, more than {format_.name} holds, were left out"
         wanted_bits = self.recipe.bits or original.bits
         if enlarged.bits < wanted_bits:
             yield f"{wanted_bits} bits became {enlarged.bits}, {format_.name} holds no more"
-        if format_.exif_of(enlarged) is None and original.exif is not None:
-            yield f"its EXIF, more than {format_.name} holds, were left out"
         if original.alpha is not None and not format_.holds_alpha:
             yield "its alpha, wholly opaque, was left out"
         reached = self.upscaler.scale * max(original.height, original.width)
