@@ -95,6 +95,19 @@ def test_each_combination_of_a_grid_is_a_variant():
     }
 
 
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ("S", {"A": "S", "B": "S"}),
+        (None, {}),
+        ({"B": "S"}, {"B": "S"}),
+        ({"A": "S", "B": None}, {"A": "S"}),
+    ],
+)
+def test_each_variant_has_its_own_start(start: object, expected: dict[str, str]):
+    assert Study.from_config(definition(start=start)).start == expected
+
+
 def test_keys_that_end_alike_keep_their_full_names():
     grid = {"generator.pool_size": [2], "discriminator.pool_size": [2, 4]}
     baseline = "generator.pool_size=2 discriminator.pool_size=4"
@@ -111,6 +124,13 @@ def test_keys_that_end_alike_keep_their_full_names():
         ({"seeds": [0.5]}, r"`seeds` \(=\[0.5\]\) must be a list of whole numbers"),
         ({"size": "tiny"}, r"`size` \(=tiny\) must be one of small, full"),
         ({"start": "T"}, r"`start` \(=T\) must be null or one of the stages: S"),
+        ({"start": {"A": "T"}}, r"`start` \(=T\) must be null or one of the stages: S"),
+        ({"start": {"C": "S"}}, r"`start` names C, which must be one of the variants: A, B"),
+        ({"start": ["S"]}, r"`start` \(=\['S'\]\) must be null or one of the stages: S"),
+        (
+            {"variants": {}, "grid": {"a.b": [3]}, "start": {"b=3": "S"}},
+            r"`start` \(={'b=3': 'S'}\) must be one stage for a `grid`",
+        ),
         ({"difference": -1}, r"`difference` \(=-1\) must be a number of at least 0"),
         ({"difference": "much"}, r"`difference` \(=much\) must be a number"),
         ({"benchmarks": []}, r"`benchmarks` names no folder"),

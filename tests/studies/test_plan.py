@@ -58,7 +58,7 @@ def study(tmp_path: Path) -> Study:
         baseline="A",
         seeds=[1, 2],
         stages={"S": Stage(overrides={"max_iterations": 9}, seed=1)},
-        start="S",
+        start={"A": "S", "B": "S"},
         references=["bicubic", f"published:{tmp_path}/published.pth"],
         benchmarks=[str(tmp_path / "Set5")],
         train=str(tmp_path / "photos"),
@@ -140,6 +140,23 @@ def test_references_stages_and_variants_become_cells(study: Study, tmp_path: Pat
     assert (stage.start, stage.max_iterations) == (None, 9)
     assert "trainer.precision=32-true" not in stage.train
     assert cells["references/bicubic"].train == []
+
+
+def test_variants_start_from_different_stages_or_anew(study: Study, tmp_path: Path):
+    stages = {"S": study.stages["S"], "T": Stage(overrides={"max_iterations": 5}, seed=None)}
+    variants = {**study.variants, "C": {"generator.pool_size": 2}}
+    changed = replace(study, stages=stages, start={"A": "S", "B": "T"}, variants=variants)
+    cells = plan(changed, tmp_path / "out")
+    starts = {path: cell.start for path, cell in cells.items() if path.startswith("variants")}
+    assert starts == {
+        "variants/A/seed_1": "stages/S/seed_1",
+        "variants/A/seed_2": "stages/S/seed_1",
+        "variants/B/seed_1": "stages/T/seed_1",
+        "variants/B/seed_2": "stages/T/seed_2",
+        "variants/C/seed_1": None,
+        "variants/C/seed_2": None,
+    }
+    assert not any("generator.weights" in word for word in cells["variants/C/seed_1"].train)
 
 
 @pytest.mark.parametrize(("group", "expected"), [("null", "toy"), ("mine", "mine")])

@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -48,7 +48,7 @@ class Study:
         baseline: the variant that the others are compared with.
         seeds: each variant is trained with each.
         stages: name -> what variants may start from.
-        start: the stage of all variants that set no ``generator.weights``; or None.
+        start: variant -> the stage that it starts from, unless it sets ``generator.weights``.
         references: models that are evaluated beside, as ``asrgan evaluate`` takes them.
         benchmarks: on which everything is evaluated; ``DIR``, ``hr:DIR`` or ``lr:DIR``.
         train: folder of photographs.
@@ -67,7 +67,7 @@ class Study:
     baseline: str
     seeds: Sequence[int]
     stages: Mapping[str, Stage]
-    start: str | None
+    start: Mapping[str, str]
     references: Sequence[str]
     benchmarks: Sequence[str]
     train: str
@@ -94,15 +94,16 @@ class Study:
                 " study itself for another."
             )
         validation = config["data"]["validation"]
+        variants = _named_variants(config["variants"], config["grid"])
         study = cls(
             name=str(config["name"]),
             question=config["question"],
             base={"size": size, **config["base"], **(sizes[size] or {})},
-            variants=_named_variants(config["variants"], config["grid"]),
+            variants=variants,
             baseline=str(config["baseline"]),
             seeds=_seeds(config["seeds"]),
             stages={name: _stage(name, s, size) for name, s in config["stages"].items()},
-            start=config["start"],
+            start=_start(config["start"], variants, is_grid=bool(config["grid"])),
             references=[_absolute_model(model) for model in _texts(config["references"])],
             benchmarks=[_absolute_benchmark(text) for text in _texts(config["benchmarks"])],
             train=absolute(config["data"]["train"]),
@@ -130,9 +131,15 @@ class Study:
                 f"`baseline` (={self.baseline}) must be one of the variants:"
                 f" {', '.join(self.variants)}."
             )
-        if self.start is not None and self.start not in self.stages:
-            known = ", ".join(self.stages) or "there are none"
-            raise UserError(f"`start` (={self.start}) must be null or one of the stages: {known}.")
+        for variant, stage in self.start.items():
+            if variant not in self.variants:
+                raise UserError(
+                    f"`start` names {variant}, which must be one of the variants:"
+                    f" {', '.join(self.variants)}."
+                )
+            if stage not in self.stages:
+                known = ", ".join(self.stages) or "there are none"
+                raise UserError(f"`start` (={stage}) must be null or one of the stages: {known}.")
         if type(self.difference) not in (int, float) or self.difference < 0:
             raise UserError(f"`difference` (={self.difference}) must be a number of at least 0.")
         if not self.benchmarks:
@@ -220,6 +227,14 @@ def _stage(name: str, stage: Any, size: str) -> Stage:
         overrides={"size": size, **stage["base"], **of_size},
         seed=None if seed == "each" else seed,
     )
+
+
+def _start(start: Any, variants: Iterable[str], *, is_grid: bool) -> dict[str, str]:
+    if not isinstance(start, dict):
+        start = dict.fromkeys(variants, start)
+    elif is_grid:  # one sweep of W&B, with one start
+        raise UserError(f"`start` (={start}) must be one stage for a `grid`; or give `variants`.")
+    return {str(name): str(stage) for name, stage in start.items() if stage is not None}
 
 
 def _texts(value: object) -> list[str]:

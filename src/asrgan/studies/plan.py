@@ -69,15 +69,13 @@ def trainings(study: Study, folder: StudyFolder, *, composer: Composer) -> list[
         )
         for name, stage in study.stages.items()
     ]
-    start: list[str] = []
-    if study.start is not None:
-        seed = study.stages[study.start].seed
+    starts: dict[str, str] = {}
+    for variant, stage in study.start.items():
+        seed = study.stages[stage].seed
         # Hydra puts each run's seed into the place.
-        cell = (
-            folder.folder / "stages" / study.start / f"seed_{'${seed}' if seed is None else seed}"
-        )
-        start = [composer.override("generator.weights", str(cell / GENERATOR))]
-    common = [*composer.overrides(study.base), *data, *start]
+        cell = folder.folder / "stages" / stage / f"seed_{'${seed}' if seed is None else seed}"
+        starts[variant] = composer.override("generator.weights", str(cell / GENERATOR))
+    common = [*composer.overrides(study.base), *data]
     variants = [
         Training(
             kind="variant",
@@ -85,6 +83,7 @@ def trainings(study: Study, folder: StudyFolder, *, composer: Composer) -> list[
             seeds=study.seeds,
             words=[
                 *common,
+                *([starts[name]] if name in starts else []),
                 *study.variant_overrides,
                 *study.overrides,
                 *composer.overrides(own),
