@@ -106,7 +106,8 @@ def test_a_training_starts_from_a_published_generator_as_the_readme_says(name: s
     image = torch.rand(1, 3, 12, 12)
     with torch.inference_mode():
         started, published_ = generator.eval()(image), load_generator(name)(image)
-    torch.testing.assert_close(started, published_, rtol=1e-3, atol=1e-4)
+    # Spectral norm divides anew, by singular values that training's power iteration had estimated.
+    torch.testing.assert_close(started, published_, rtol=1e-3, atol=2 / 255)
 
 
 @each_published
